@@ -1,0 +1,106 @@
+"""Score a trained model on annotated sentences: python evaluate.py --help"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+from ner.cli import run_main
+from ner.config import Config, DataType, Format, load_toml, parse
+from ner.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Score a trained model by entity precision, recall and F1 (seqeval) over whole words and whole sentences."""
+
+    ckpt: str
+    """A run folder, its model/, or any Hugging Face token-classification folder of a BERT."""
+    data: str | None = None
+    """An annotated file to score; by default the corpus the run was trained on."""
+    split: Literal["train", "validation", "test", "all"] | None = None
+    """Which part of the corpus; by default all with --data, else validation."""
+    format: Format | None = None
+    """Format of --data; by default told from the suffix."""
+    encoding: str | None = None
+    """Character encoding of --data; by default UTF-8, else cp1252."""
+    json: str | None = None
+    """Write the scores to this JSON file."""
+    html: str | None = None
+    """Write a self-contained page: scores, errors and every sentence, to filter and search."""
+    predictions: str | None = None
+    """Write one `word gold predicted` line per word to this file, as the conlleval script reads it."""
+    compare: str | None = None
+    """Another model to test against on the same sentences (approximate randomisation)."""
+    compute_dtype: DataType = "auto"
+    """Type of the matrix products; auto takes what training used, where the device has it."""
+
+
+def main(arguments: list[str]) -> int:
+    given = parse(Arguments, arguments)
+    from ner.inference import Tagger, model_folder
+    from ner.strategy import import_tensorflow
+
+    model_folder(given.ckpt)  # a wrong --ckpt is refused before TensorFlow is imported
+    import_tensorflow()
+    from ner import report, scoring
+    from ner.progress import console, say
+
+    sentences, name = corpus_of(given, say)
+    words, gold = [s.words for s in sentences], [s.tags for s in sentences]
+    predicted, confidence = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype).tag(words)
+    scores = scoring.score(gold, predicted)
+    low, high = scoring.bootstrap_f1(gold, predicted)
+    details = {"model": given.ckpt, "corpus": name}
+    result: dict = {**scores.as_dict(), "f1_interval_95": [low, high], "errors": scoring.error_counts(gold, predicted), **details}
+    if given.compare:
+        other, _ = Tagger.load(given.compare, compute_dtype=given.compute_dtype).tag(words)
+        result["compare"] = {"model": given.compare, "f1": scoring.score(gold, other).f1, "p": scoring.paired_test(gold, predicted, other)}
+
+    if given.json:
+        report.write_json(given.json, result)
+    if given.predictions:
+        report.write_predictions(given.predictions, words, gold, predicted)
+    if given.html:
+        report.write_html(
+            given.html,
+            title="Entity report",
+            words=words,
+            gold=gold,
+            predicted=predicted,
+            scores=scores,
+            confidence=confidence,
+            details=details,
+        )
+    console.print(scoring.table(scores))
+    say(f"{name}: F1 {scores.f1} (seqeval default mode; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {scores.f1_strict}")
+    if given.compare:
+        say(f"{given.compare}: F1 {result['compare']['f1']}; p = {result['compare']['p']:.4g} (two-sided, approximate randomisation)")
+    return 0
+
+
+def corpus_of(given: Arguments, say) -> tuple[list, str]:
+    """The sentences to score and what to call them: --data, or the corpus in the run's config.toml."""
+    from ner import dataset
+
+    if given.data:
+        config, part = Config(data=given.data, format=given.format, encoding=given.encoding), given.split or "all"
+        if part == "all":
+            return dataset.read(given.data, config, say), given.data
+    else:
+        run = next((p for p in (Path(given.ckpt), Path(given.ckpt).parent) if (p / "config.toml").is_file()), None)
+        if run is None:
+            raise InputError("not a run folder, so it names no corpus", path=given.ckpt, mend="give --data FILE")
+        config, part = load_toml(run / "config.toml"), given.split or "validation"
+    splits = dataset.load(config, say)
+    if part == "all":
+        return [s for name in splits for s in splits[name]], "all splits"
+    if part not in splits:
+        raise InputError(f"the run has no {part} split", path=given.ckpt, mend=f"give --split {' or '.join(splits)}, or --data FILE")
+    return splits[part], f"{part} split"
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,108 @@
+"""Everything a resume needs: weights, optimizer, and where the run stands; written whole or not at all, checked before it is trusted.
+
+A checkpoint is a folder ``checkpoints/step-N`` of a tf.train.Checkpoint and ``state.json``, which holds the sha256 of every other file.
+It is written under another name, synced and renamed, so a half-written one is never seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+STATE = "state.json"
+
+
+@dataclasses.dataclass
+class State:
+    """Where a run stands. ``step`` counts updates over the run, ``step_in_epoch`` those of the current epoch (from 0)."""
+
+    epoch: int = 0
+    step: int = 0
+    step_in_epoch: int = 0
+    best_f1: float = -1.0
+    best_epoch: int = 0
+    stale_epochs: int = 0
+    finished: bool = False
+    seconds: float = 0.0
+    pieces: int = 0
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: Path, weights: list[tf.Variable], optimizer: tf.Module, *, keep: int, fingerprint: dict):
+        """``fingerprint``: what must be the same for a resume to make sense (see ``differences``)."""
+        self.folder, self.keep, self.fingerprint = folder, keep, fingerprint
+        self.checkpoint = tf.train.Checkpoint(weights=weights, optimizer=optimizer)
+
+    def save(self, state: State) -> None:
+        """Write ``step-N`` for ``state.step`` and delete all but the newest ``keep``."""
+        final = self.folder / f"step-{state.step:09d}"
+        partial = self.folder / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self.checkpoint.write(str(partial / "variables"))
+        files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        record = {"state": dataclasses.asdict(state), "fingerprint": self.fingerprint, "sha256": files}
+        (partial / STATE).write_text(json.dumps({**record, "self": _digest(record)}, indent=1), encoding="utf-8")
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(partial, final)
+        _sync(self.folder)
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def steps(self) -> list[Path]:
+        """The checkpoint folders, oldest first."""
+        return sorted(self.folder.glob("step-*"))
+
+    def newest(self, say: Callable[[str], None]) -> tuple[Path, dict] | None:
+        """The newest whole checkpoint and its record; damaged ones are named through ``say`` and passed over."""
+        for path in reversed(self.steps()):
+            try:
+                record = json.loads((path / STATE).read_text(encoding="utf-8"))
+                if record.pop("self") != _digest(record):
+                    raise ValueError(f"{STATE} does not match its checksum")
+                for name, sha256 in record["sha256"].items():
+                    if _sha256(path / name) != sha256:
+                        raise ValueError(f"{name} does not match its checksum")
+                return path, record
+            except (OSError, ValueError, KeyError, AttributeError) as error:
+                say(f"checkpoint {path} is damaged ({error}); falling back to the one before it")
+        return None
+
+    def restore(self, path: Path, record: dict) -> State:
+        """Load the variables of a checkpoint found by ``newest``; every variable must be there."""
+        self.checkpoint.read(str(path / "variables")).assert_consumed()
+        return State(**record["state"])
+
+
+def differences(now: dict, then: dict) -> list[str]:
+    """``key: then -> now`` for each key of two fingerprints that differs."""
+    return [f"{key}: {then.get(key)!r} -> {now.get(key)!r}" for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
+
+
+def _digest(record: dict) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold the file or folder before anything refers to it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,103 @@
+"""A run's numbers: TensorBoard event files and the same scalars in metrics.jsonl."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from ner.errors import InputError
+from ner.scoring import Scores
+
+
+class Dashboard:
+    """Writes ``tensorboard/`` and ``metrics.jsonl`` of a run folder."""
+
+    def __init__(self, folder: Path, *, step: int = 0):
+        """Continue after ``step``: what an interrupted run wrote past it is dropped, so no step is held twice."""
+        self.metrics, self.events = folder / "metrics.jsonl", folder / "tensorboard"
+        _keep_metrics(self.metrics, step)
+        for path in sorted(self.events.glob("events.out.tfevents.*")):
+            _keep_events(path, step)
+        self.writer = tf.summary.create_file_writer(str(self.events))
+
+    def scalars(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        """One record: a line of metrics.jsonl and a TensorBoard point for each scalar."""
+        with self.writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(name, value, step=step)
+        with open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+
+    def text(self, name: str, markdown: str, step: int) -> None:
+        with self.writer.as_default():
+            tf.summary.text(name, markdown, step=step)
+
+    def flush(self) -> None:
+        """Have the files hold everything recorded so far."""
+        self.writer.flush()
+        if self.metrics.exists():
+            with open(self.metrics, "rb") as file:
+                os.fsync(file.fileno())
+
+
+def validation_scalars(scores: Scores) -> dict[str, float]:
+    """The ``validation/...`` scalars of one epoch."""
+    values = {f"validation/{name}": getattr(scores, name) for name in ("f1", "f1_strict", "precision", "recall", "macro_f1")}
+    for kind, row in scores.per_type.items():
+        values |= {f"validation/{name}/{kind}": row[name] for name in ("f1", "precision", "recall")}
+    return {name: float(value) for name, value in values.items()}
+
+
+def predictions_as_markdown(words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> str:
+    """Sentences with gold and predicted tags, one table row each; what comes from the data is escaped."""
+
+    def marked(sentence, tags):
+        return " ".join(_escape(w) if t == "O" else f"**{_escape(w)}**<sub>{_escape(t)}</sub>" for w, t in zip(sentence, tags, strict=True))
+
+    lines = ["| gold | predicted |", "|---|---|"]
+    lines += [f"| {marked(w, g)} | {marked(w, p)} |" for w, g, p in zip(words, gold, predicted, strict=True)]
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    text = html.escape(text[:200])
+    return "".join(f"&#{ord(c)};" if c in "|*_`[]()\\!#~\n\r" else c for c in text)
+
+
+def _keep_metrics(path: Path, step: int) -> None:
+    """Drop the records past ``step`` (and a last line cut short by a crash), by copy and rename."""
+    if not path.exists():
+        return
+    kept = []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            if line and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):
+                raise InputError("damaged: not a JSON record", path=path, line=number, mend="restore the file, or start anew") from None
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _keep_events(path: Path, step: int) -> None:
+    """The same for one TensorBoard event file; a record cut short by a crash ends it."""
+    partial = path.with_name(f".{path.name}.partial")
+    with tf.io.TFRecordWriter(str(partial)) as writer:
+        records = iter(tf.data.TFRecordDataset(str(path)))
+        while True:
+            try:
+                record = next(records).numpy()
+            except (StopIteration, tf.errors.DataLossError):
+                break
+            event = tf.compat.v1.Event.FromString(record)
+            if event.step <= step:
+                writer.write(record)
+    os.replace(partial, path)

@@ -1,0 +1,68 @@
+"""What a configuration names -> checked IOB2 sentences, split for training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ner import corpus, tagset
+from ner.config import Config
+from ner.corpus import Sentence
+from ner.errors import InputError
+
+SAMPLE = Path(__file__).resolve().parent.parent / "sample"
+SPLITS = ("train", "validation", "test")
+
+
+def resolve(config: Config) -> Config:
+    """The configuration with its data source filled in and its paths absolute.
+
+    Without one: ``ner_dataset.csv`` in the working folder if it is there, else the sample corpus shipped with the repository.
+    """
+    if not config.data and not config.train:
+        local = Path("ner_dataset.csv")
+        if local.is_file():
+            config = dataclasses.replace(config, data=str(local))
+        else:
+            config = dataclasses.replace(config, train=str(SAMPLE / "train.csv"), validation=str(SAMPLE / "validation.csv"))
+    paths: dict[str, Any] = {key: str(Path(getattr(config, key)).resolve()) for key in ("data", *SPLITS) if getattr(config, key)}
+    return dataclasses.replace(config, **paths)
+
+
+def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence]:
+    """One file's sentences in IOB2; ``say`` is told of a conversion and of copies of a sentence with other tags."""
+    sentences = corpus.read(path, format=config.format, encoding=config.encoding)
+    sentences, scheme = tagset.to_iob2(sentences, path)
+    if scheme != "IOB2":
+        say(f"{path}: tags converted from {scheme} to IOB2")
+    if conflicts := corpus.conflicts(sentences):
+        say(f"{path}: {conflicts} sentences occur more than once with different tags")
+    return sentences
+
+
+def load(config: Config, say: Callable[[str], None]) -> dict[str, list[Sentence]]:
+    """The splits of a resolved configuration: ``train``, ``validation`` and, where there is one, ``test``."""
+    if config.data:
+        return corpus.split(read(config.data, config, say), seed=config.split_seed)
+    return {name: read(getattr(config, name), config, say) for name in SPLITS if getattr(config, name)}
+
+
+def check_trainable(splits: dict[str, list[Sentence]], config: Config) -> None:
+    """Refuse a training set that nothing can be learnt from, and tags that only the other splits have."""
+    where = config.train or config.data
+    train = splits["train"]
+    if len(train) < 2:
+        raise InputError(f"{len(train)} training sentence", path=where, mend="train on at least two")
+    if all(tag == "O" for sentence in train for tag in sentence.tags):
+        raise InputError("the training sentences have no entity, only O tags", path=where, mend="annotate some entities")
+    known = tagset.TagSet.fit(train)
+    for name in SPLITS[1:]:
+        unseen = tagset.unseen(known, splits.get(name, []))
+        if unseen and config.unseen_tags == "refuse":
+            raise InputError(
+                f"tags of the {name} split that training lacks: {', '.join(unseen)}",
+                path=getattr(config, name) or where,
+                mend="add training sentences with them, or --unseen-tags missed scores their entities as missed",
+            )

@@ -1,0 +1,73 @@
+"""Element-wise parts of the encoder, each one pass over memory.
+
+On a CPU TensorFlow runs `x + bias`, GELU, dropout and LayerNorm as a dozen kernels that each read and write the whole array; XLA around the
+whole step would fuse them but loses oneDNN's matrix products, which are worth more. So the matrix products stay outside and every stretch
+of element-wise work between two of them is compiled on its own. On GPU and TPU the whole step is compiled and these functions are inlined.
+
+Dropout needs no stored mask and no generator state: element i of a call is kept if a 32-bit hash of (i, seed) is above the rate. The
+forward and the backward pass compute the same hash, so the mask is a function of the seed alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def fused(function: Callable) -> Callable:
+    """Compile ``function(*arrays, *integers)`` and its gradient by XLA; only its inputs are kept for the backward pass.
+
+    Gradients flow to the floating-point arguments; integer arguments (seeds, segment numbers) get none.
+    """
+    forward = tf.function(function, jit_compile=True, autograph=False)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def backward(inputs, upstream):
+        with tf.GradientTape() as tape:
+            floats = [x for x in inputs if x.dtype.is_floating]
+            tape.watch(floats)
+            output = function(*inputs)
+        return tape.gradient(output, floats, upstream)
+
+    @tf.custom_gradient
+    def call(*inputs):
+        def gradient(upstream):
+            flowing = iter(backward(inputs, upstream))
+            return [next(flowing) if x.dtype.is_floating else None for x in inputs]
+
+        return forward(*inputs), gradient
+
+    return call
+
+
+def fold(seed: tf.Tensor, value: tf.Tensor | int) -> tf.Tensor:
+    """A new seed (uint32 scalar) from a seed and a number: a step, a replica, a layer."""
+    return _lowbias32(_lowbias32(tf.cast(seed, tf.uint32)) + tf.cast(value, tf.uint32) * tf.constant(0x9E3779B9, tf.uint32))
+
+
+def keep_mask(shape: tuple[int, ...], rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """A boolean array of ``shape``, True with probability ``1 - rate``: a hash of (element number, seed), no state.
+
+    The hash is lowbias32 (C. Wellons, "Prospecting for hash functions", 2018) of an affine function of the element's number whose
+    odd factor and offset come from the seed, so the masks of two seeds are not permutations of each other.
+    """
+    count = math.prod(shape)
+    number = tf.reshape(tf.cast(tf.range(count, dtype=tf.int32), tf.uint32), shape)
+    factor = tf.bitwise.bitwise_or(fold(seed, 1), tf.constant(1, tf.uint32))
+    return _lowbias32(number * factor + fold(seed, 2)) >= tf.constant(int(rate * 2**32), tf.uint32)
+
+
+def _lowbias32(x: tf.Tensor) -> tf.Tensor:
+    shift = tf.bitwise.right_shift
+    x = tf.bitwise.bitwise_xor(x, shift(x, tf.constant(16, tf.uint32))) * tf.constant(0x7FEB352D, tf.uint32)
+    x = tf.bitwise.bitwise_xor(x, shift(x, tf.constant(15, tf.uint32))) * tf.constant(0x846CA68B, tf.uint32)
+    return tf.bitwise.bitwise_xor(x, shift(x, tf.constant(16, tf.uint32)))
+
+
+def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """``x / (1 - rate)`` where kept, 0 elsewhere (inverted dropout); ``x`` itself when ``rate`` is 0."""
+    if rate == 0.0:
+        return x
+    return tf.where(keep_mask(tuple(x.shape), rate, seed), x * tf.cast(1.0 / (1.0 - rate), x.dtype), tf.zeros([], x.dtype))

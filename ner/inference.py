@@ -1,0 +1,144 @@
+"""Tags for words: rows through the predict step and back to one tag and one score per word; and a saved model as one object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ner import batches
+from ner.corpus import pre_split, tokenize
+from ner.errors import InputError
+from ner.scoring import spans
+from ner.wordpieces import Windows, WordPieces
+
+ROWS = 32  # rows per replica and predict step, whatever the training's were: one shape, and the same numerics everywhere
+FEW_ROWS = 4
+
+
+def predict_words(predict_step, strategy, windows: Windows, row_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tag ids (int32 [words]) and scores (float32 [words]) for every word, each from the window that owns it.
+
+    ``predict_step`` is of ner.step. A few short texts take a few rows: what is typed at the prompt should not pay for a whole batch.
+    """
+    rows = ROWS if windows.lengths.sum() > FEW_ROWS * row_length else FEW_ROWS
+    unlabelled = batches.Labels(np.zeros(0, np.int32), padding_id=0)
+    tags, scores = np.full(windows.num_words, -1, np.int32), np.zeros(windows.num_words, np.float32)
+    rows_per_step = rows * strategy.num_replicas_in_sync
+    packed = batches.make_rows(windows, "packed", row_length, unlabelled, np.arange(len(windows.sentences)))[0]
+    packed = batches.pad_rows(packed, rows_per_step, 0)
+    iterator = iter(batches.distribute(strategy, packed, rows_per_step))
+    outputs = [predict_step(iterator) for _ in range(len(packed.pieces) // rows_per_step)]
+    if outputs:
+        asked = packed.words >= 0
+        tags[packed.words[asked]] = np.concatenate([t.numpy() for t, _ in outputs])[asked]
+        scores[packed.words[asked]] = np.concatenate([s.numpy() for _, s in outputs])[asked]
+    assert (tags >= 0).all(), "a word was left without a tag"
+    return tags, scores
+
+
+def by_sentence(values: Sequence, sentences: Sequence[Sequence]) -> list[list]:
+    """A flat sequence over all words -> one list per sentence."""
+    bounds = [0, *np.cumsum([len(s) for s in sentences], dtype=np.int64).tolist()]
+    return [list(values[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entity:
+    """An entity of a text: characters ``[start, end)`` of it, its type, and the mean softmax probability of its words' tags."""
+
+    start: int
+    end: int
+    text: str
+    type: str
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Tagged:
+    """A text, its words, one IOB2 tag and one score per word, and the entities."""
+
+    text: str
+    words: list[str]
+    tags: list[str]
+    scores: list[float]
+    entities: list[Entity]
+
+
+class Tagger:
+    """A trained model: ``Tagger.load("runs/x")(["alex lives in london"])``."""
+
+    def __init__(self, predict_step, strategy, word_pieces: WordPieces, tags: tuple[str, ...], row_length: int):
+        self.predict_step, self.strategy = predict_step, strategy
+        self.word_pieces, self.tags, self.row_length = word_pieces, tags, row_length
+
+    @classmethod
+    def load(cls, path: str | Path, *, compute_dtype: str = "auto") -> Tagger:
+        """From a run folder, its ``model/``, or any Hugging Face token-classification folder of a BERT.
+
+        Raises InputError if ``path`` is none of these.
+        """
+        from ner import pretrained, strategy
+        from ner.step import make_predict_step
+        from ner.tagger import TaggingModel
+
+        folder = model_folder(path)
+        config = pretrained.read_config(folder)
+        tags = pretrained.tag_names(folder)
+        shape = pretrained.encoder_config(folder)
+        trained = trained_with(config)
+        devices = strategy.choose("none")
+        if compute_dtype == "auto" and trained.get("compute_dtype") == "float32":
+            compute_dtype = "float32"
+        dtype = strategy.compute_dtype(compute_dtype, devices.kind)
+        with devices.strategy.scope():
+            model = TaggingModel(shape, len(tags), compute_dtype=dtype)
+        pretrained.load(model, folder, classifier=True)
+        step = make_predict_step(devices.strategy, model, jit=devices.kind == "gpu")
+        row_length = min(trained.get("row_length", 128), shape.max_position_embeddings)
+        return cls(step, devices.strategy, WordPieces.load(folder), tags, row_length)
+
+    def tag(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[float]]]:
+        """Sentences as lists of words -> one tag and one score (softmax probability, in [0, 1]) for every word."""
+        windows = self.word_pieces.encode(sentences, self.row_length)
+        ids, scores = predict_words(self.predict_step, self.strategy, windows, self.row_length)
+        names = np.array(self.tags, dtype=object)[ids].tolist()
+        return by_sentence(names, sentences), by_sentence(scores.tolist(), sentences)
+
+    def __call__(self, texts: Sequence[str], *, split_at_white_space: bool = False) -> list[Tagged]:
+        """Tag running texts. Words are split as the corpus is (punctuation apart), or at white space only."""
+        split = pre_split if split_at_white_space else tokenize
+        offsets = [split(text) for text in texts]
+        tags, scores = self.tag([[word for word, _, _ in words] for words in offsets])
+        return [_tagged(*parts) for parts in zip(texts, offsets, tags, scores, strict=True)]
+
+
+def _tagged(text: str, offsets: list[tuple[str, int, int]], tags: list[str], scores: list[float]) -> Tagged:
+    entities = []
+    for kind, first, end in spans(tags):
+        start, stop = offsets[first][1], offsets[end - 1][2]
+        entities.append(Entity(start, stop, text[start:stop], kind, float(np.mean(scores[first:end]))))
+    return Tagged(text, [word for word, _, _ in offsets], tags, scores, entities)
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder that holds config.json: ``path`` itself or ``path/model``; InputError where neither does."""
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(
+            "no such folder" if not path.exists() else "not a folder", path=path, mend="give --ckpt a run folder or a model folder"
+        )
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    raise InputError(
+        "not a trained model: no config.json here or in model/", path=path, mend="give --ckpt a run folder whose training saved a model"
+    )
+
+
+def trained_with(config: dict) -> dict:
+    """What training noted in config.json under ``ner``: row_length, compute_dtype; empty for models from elsewhere."""
+    noted = config.get("ner")
+    return noted if isinstance(noted, dict) else {}

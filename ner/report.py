@@ -1,0 +1,151 @@
+"""Evaluation files: predictions word by word, scores as JSON, and one HTML page to read the errors in.
+
+Everywhere ``words``, ``gold`` and ``predicted`` are lists of sentences, each a list of strings, one per word. Files are
+replaced as a whole: a reader sees the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+
+from ner.errors import InputError, printable
+from ner.scoring import ERROR_CLASSES, MODE, STRICT_MODE, Pairing, Scores, confusion, error_classes, error_counts
+
+Sentences = Sequence[list[str]]
+
+
+def write_predictions(path: str | os.PathLike, words: Sentences, gold: Sentences, predicted: Sentences) -> None:
+    """Write one ``word gold predicted`` line per word, an empty line after each sentence, in the order given.
+
+    White space inside a field is written as ``_``, and so is an empty field: a line always has three columns, whichever
+    white space a reader parts at.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    lines = []
+    for sentence in zip(words, gold, predicted, strict=True):
+        lines += [" ".join(map(field, row)) for row in zip(*sentence, strict=True)]
+        lines.append("")
+    _write(path, "".join(f"{line}\n" for line in lines))
+
+
+def write_json(path: str | os.PathLike, mapping: Mapping) -> None:
+    """Write ``mapping`` as JSON, floats in full.
+
+    Raises:
+        InputError: the file cannot be written.
+        ValueError: a number is not finite, which JSON cannot say.
+    """
+    _write(path, json.dumps(mapping, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_html(
+    path: str | os.PathLike,
+    *,
+    title: str,
+    words: Sentences,
+    gold: Sentences,
+    predicted: Sentences,
+    scores: Scores,
+    confidence: Sequence[Sequence[float]] | None = None,
+    details: Mapping[str, str] | None = None,
+) -> None:
+    """Write one self-contained page: scores, confusion, error classes and every sentence, with filters and search.
+
+    The page fetches nothing: its content security policy admits its own style and script and forbids the rest. The
+    filters are kept in its address: ``report.html#type=geo&error=missed&q=london``.
+
+    Args:
+        confidence: for each sentence the probability of each word's predicted tag; adds an order by confidence.
+        details: lines about the run, shown as they are.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    labels, matrix = confusion(gold, predicted)
+    sure = [None] * len(words) if confidence is None else confidence
+    data = {
+        "title": title,
+        "details": dict(details or {}),
+        "scores": scores.as_dict(),
+        "mode": MODE,
+        "strictMode": STRICT_MODE,
+        "errors": error_counts(gold, predicted),
+        "confusion": {"labels": labels, "matrix": matrix.tolist()},
+        "hasConfidence": confidence is not None,
+        "sentences": [
+            [sentence, [_compact(pairing, c) for pairing in error_classes(g, p)]]
+            for sentence, g, p, c in zip(words, gold, predicted, sure, strict=True)
+        ],
+    }
+    template = resources.files("ner").joinpath("report.html").read_text("utf-8")
+    parts = {
+        "title": html.escape(printable(title)),
+        "policy": _policy(template),
+        # ASCII, so U+2028 and unpaired surrogates are escaped too; no "<", so nothing in it can end the script element.
+        "data": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+    }
+    _write(path, re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template))
+
+
+def field(text: str) -> str:
+    """``text`` as one column of a CoNLL file: white space (all that ``str.split`` parts at) and nothing become ``_``."""
+    return re.sub(r"\s", "_", text) or "_"
+
+
+def _compact(pairing: Pairing, confidence: Sequence[float] | None) -> list:
+    """``[class, gold, predicted]``, shortened to ``[0, gold]`` where correct.
+
+    With ``confidence`` its minimum over the words of the predicted entity, or of the missed one, comes last: how sure the
+    model was of what it did there.
+    """
+    error, gold, predicted = pairing
+    record: list = [ERROR_CLASSES.index(error), gold, None if error == "correct" else predicted]
+    if confidence is None:
+        return record[:2] if error == "correct" else record
+    span = predicted or gold
+    assert span is not None  # a pairing has at least one
+    return [*record, round(float(min(confidence[span[1] : span[2]])), 3)]
+
+
+def _policy(template: str) -> str:
+    """The content security policy of the page: its own style and script, known by their hashes, and nothing else."""
+
+    def source(element: str) -> str:
+        text = re.findall(rf"<{element}>(.*?)</{element}>", template, re.DOTALL)[0]
+        return f"{element}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return f"default-src 'none'; {source('style')}; {source('script')}; base-uri 'none'; form-action 'none'"
+
+
+def _write(path: str | os.PathLike, text: str) -> None:
+    """Replace the file ``path`` by ``text`` in one step: written beside it, then renamed. Missing folders are made."""
+    target = Path(os.path.realpath(path))  # through a link, so that the link stays
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        data = text.encode()
+        if target.exists() and not target.is_file() and not target.is_dir():
+            target.write_bytes(data)  # a pipe or a device, such as /dev/null, is written to, never replaced
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        beside.replace(target)
+    except UnicodeEncodeError as error:
+        what = f"cannot hold the character U+{ord(error.object[error.start]):04X}, half of a surrogate pair"
+        raise InputError(what, mend="take it out of the data", path=path) from None
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise InputError(what, mend="name a file in a folder you may write to", path=path) from None
+    finally:
+        with suppress(OSError):
+            beside.unlink()  # gone already unless something went wrong

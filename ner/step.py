@@ -1,0 +1,114 @@
+"""The train and predict steps: what one replica computes, and the tf.functions that run it on all of them.
+
+The whole mathematics of an update is in ``replica_step``: masked cross-entropy over this replica's rows divided by the label count of ALL
+replicas, gradients, their sum over replicas, then the optimizer. A host call runs several updates in one tf.while_loop; each function is
+traced once per row shape.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from ner.fused import fold
+from ner.loss import labelled_pieces, summed_cross_entropy
+from ner.optimizer import AdamW
+from ner.tagger import TaggingModel
+
+
+class StepMetrics(NamedTuple):
+    """Over one host call: mean loss and gradient norm (float32 scalars), first step with a non-finite loss or gradient (int64; -1: none)."""
+
+    loss: tf.Tensor
+    gradient_norm: tf.Tensor
+    first_bad_step: tf.Tensor
+
+
+def loss_and_gradients(model: TaggingModel, batch, total: tf.Tensor, seed: tf.Tensor, training: bool = True):
+    """This replica's share of the loss and of the gradients: summed over replicas they are those of the whole update.
+
+    batch: pieces, positions, segments, labels, int32 [rows, length]; total: labelled pieces of the whole update (float32); seed: uint32.
+    """
+    pieces, positions, segments, labels = batch
+    weights = trainable(model)
+    with tf.GradientTape() as tape:
+        logits = model(pieces, positions, segments, seed, training=training)
+        loss = summed_cross_entropy(logits, labels) / total
+    # The embeddings' gradients are sparse; dense ones have static shapes and can be summed over replicas in one go.
+    return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
+
+
+def trainable(model: TaggingModel) -> list[tf.Variable]:
+    """The model's variables as TensorFlow's own (a Keras variable wraps one)."""
+    return [v.value for v in model.trainable_variables]
+
+
+def make_train_steps(
+    strategy: tf.distribute.Strategy, model: TaggingModel, optimizer: AdamW, *, seed: int, accumulate: int = 1, jit: bool = False
+):
+    """``train_steps(iterator, count, first_step, learning_rates) -> StepMetrics``: ``count`` updates in one host call.
+
+    iterator: over a dataset of ``ner.batches.distribute``; count, first_step: int64 scalars; learning_rates: float32 [at least count].
+    """
+    share = (
+        tf.function(lambda *args: loss_and_gradients(model, *args), jit_compile=True)
+        if jit
+        else lambda *args: loss_and_gradients(model, *args)
+    )
+
+    def accumulated(batch, total, dropout_seed):
+        if accumulate == 1:
+            return share(batch, total, dropout_seed)
+        micro = [tf.reshape(field, [accumulate, -1, field.shape[1]]) for field in batch]
+        loss, gradients = tf.constant(0.0), [tf.zeros(v.shape) for v in trainable(model)]
+        for i in tf.range(accumulate):
+            part = tuple(tf.ensure_shape(field[i], field.shape[1:]) for field in micro)
+            more, new = share(part, total, fold(dropout_seed, i))
+            loss, gradients = loss + more, [g + n for g, n in zip(gradients, new, strict=True)]
+        return loss, gradients
+
+    def replica_step(batch, step, learning_rate):
+        replica = tf.distribute.get_replica_context()
+        total = tf.maximum(replica.all_reduce("SUM", labelled_pieces(batch[3], model.num_tags)), 1.0)
+        dropout_seed = fold(fold(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
+        loss, gradients = accumulated(batch, total, dropout_seed)
+        loss, gradients = replica.all_reduce("SUM", loss), replica.all_reduce("SUM", gradients)
+        norm, finite = optimizer.apply(gradients, learning_rate, tf.math.is_finite(loss))
+        return loss, norm, finite
+
+    def one(values):  # the same on every replica: take the first
+        return strategy.experimental_local_results(values)[0]
+
+    @tf.function
+    def train_steps(iterator, count, first_step, learning_rates):
+        losses, norms, bad = tf.constant(0.0), tf.constant(0.0), tf.constant(-1, tf.int64)
+        for i in tf.range(count):
+            loss, norm, finite = strategy.run(replica_step, args=(next(iterator), first_step + i, learning_rates[i]))
+            losses, norms = losses + one(loss), norms + one(norm)
+            bad = tf.where((bad < 0) & ~one(finite), first_step + i, bad)
+        number = tf.cast(count, tf.float32)
+        return StepMetrics(losses / number, norms / number, bad)
+
+    return train_steps
+
+
+def make_predict_step(strategy: tf.distribute.Strategy, model: TaggingModel, *, jit: bool = False):
+    """``predict_step(iterator) -> (tag ids int32, scores float32)``, both [rows per step, length], in the order of the rows.
+
+    The score is the softmax probability of the chosen tag among the real tags; the padding label is never chosen.
+    """
+
+    def tags_and_scores(pieces, positions, segments):
+        logits = model(pieces, positions, segments, tf.constant(0, tf.uint32), training=False)[..., : model.num_tags]
+        best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return best, tf.exp(tf.reduce_max(logits, axis=-1) - tf.reduce_logsumexp(logits, axis=-1))
+
+    compute = tf.function(tags_and_scores, jit_compile=True) if jit else tags_and_scores
+
+    @tf.function
+    def predict_step(iterator):
+        tags, scores = strategy.run(lambda batch: compute(*batch[:3]), args=(next(iterator),))
+        return strategy.gather(tags, axis=0), strategy.gather(scores, axis=0)
+
+    return predict_step

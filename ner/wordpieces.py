@@ -1,0 +1,164 @@
+"""Words -> word pieces, and long sentences -> overlapping windows that fit a row.
+
+A word's pieces depend on the word alone (BERT splits at white space and punctuation before WordPiece), so each distinct word is encoded
+once, in one batch, and the corpus is assembled from those with array operations: no Python loop over words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.implementations import BertWordPieceTokenizer
+
+from ner.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Every window's word pieces end to end, [CLS] and [SEP] included; window w is ``[starts[w]:starts[w + 1]]``.
+
+    Attributes:
+        pieces: int32 [pieces], ids in the checkpoint's vocabulary.
+        words: int32 [pieces], the word (counted over all sentences) the piece belongs to; -1 for [CLS], [SEP] and the pieces of words
+            that this window only carries as context: every word belongs to exactly one window.
+        first: bool [pieces], True on the first piece of each word that the window owns.
+        starts: int64 [windows + 1].
+        sentences: int32 [windows], the sentence a window is cut from.
+        num_words: words in all sentences.
+        cut_words: words with more pieces than fit a row; only their first pieces are read.
+    """
+
+    pieces: np.ndarray
+    words: np.ndarray
+    first: np.ndarray
+    starts: np.ndarray
+    sentences: np.ndarray
+    num_words: int
+    cut_words: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [windows], word pieces per window with [CLS] and [SEP]."""
+        return np.diff(self.starts)
+
+
+class WordPieces:
+    """The WordPiece tokenizer of a checkpoint folder, with its truncation and padding switched off."""
+
+    def __init__(self, tokenizer: Tokenizer, path: Path | None = None):
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.tokenizer = tokenizer
+        ids: dict[str, int] = {}
+        for name in ("[CLS]", "[SEP]", "[UNK]"):
+            number = tokenizer.token_to_id(name)
+            if number is None:
+                raise InputError(f"the vocabulary has no {name}", path=path, mend="use a BERT checkpoint with a WordPiece tokenizer")
+            ids[name] = number
+        self.cls, self.sep, self.unk = ids["[CLS]"], ids["[SEP]"], ids["[UNK]"]
+
+    @classmethod
+    def load(cls, folder: Path) -> WordPieces:
+        """The tokenizer of a checkpoint folder: ``tokenizer.json``, else ``vocab.txt`` with ``tokenizer_config.json``'s casing."""
+        fast, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+        try:
+            if fast.is_file():
+                return cls(Tokenizer.from_file(str(fast)), fast)
+            if vocabulary.is_file():
+                config_file = folder / "tokenizer_config.json"
+                config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+                lower = config.get("do_lower_case", True)
+                return cls(BertWordPieceTokenizer(str(vocabulary), lowercase=lower)._tokenizer, vocabulary)
+        except InputError:
+            raise
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise InputError(f"the tokenizer cannot be read ({error})", path=folder, mend="fetch the checkpoint again") from None
+        raise InputError("no tokenizer.json or vocab.txt", path=folder, mend="use a complete BERT checkpoint folder")
+
+    def encode_words(self, words: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
+        """Pieces of each word, at least one ([UNK] for a word the tokenizer makes nothing of), at most ``limit``; and how many were cut."""
+        try:
+            encodings = self.tokenizer.encode_batch_fast([[w] for w in words], is_pretokenized=True, add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError):  # unpaired surrogates, which JSON can carry
+            words = [w.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for w in words]
+            encodings = self.tokenizer.encode_batch_fast([[w] for w in words], is_pretokenized=True, add_special_tokens=False)
+        ids = [e.ids or [self.unk] for e in encodings]
+        return [i[:limit] for i in ids], sum(len(i) > limit for i in ids)
+
+    def encode(self, sentences: Sequence[Sequence[str]], row_length: int) -> Windows:
+        """Sentences (lists of words) -> windows of at most ``row_length`` pieces, in corpus order."""
+        import pandas as pd
+
+        words = [word for sentence in sentences for word in sentence]
+        codes, distinct = pd.factorize(np.array(words, dtype=object)) if words else (np.zeros(0, np.int64), [])
+        vocabulary, cut = self.encode_words(list(distinct), limit=max(1, (row_length - 2) // 2))
+        sizes = np.array([len(ids) for ids in vocabulary], np.int64)
+        flat = np.array([i for ids in vocabulary for i in ids], np.int32)
+        begins = np.concatenate([[0], np.cumsum(sizes)])
+        bounds = np.concatenate([[0], np.cumsum([len(s) for s in sentences], dtype=np.int64)])
+        word_sizes = sizes[codes] if len(codes) else np.zeros(0, np.int64)
+        spans = _window_spans(word_sizes, bounds, capacity=row_length - 2)
+        return self._assemble(spans, codes, word_sizes, flat, begins, num_words=len(words), cut_words=cut)
+
+    def _assemble(self, spans, codes, word_sizes, flat, begins, *, num_words, cut_words) -> Windows:
+        """Lay out [CLS] pieces [SEP] for every window; ``spans`` is int64 [windows, 5]: sentence, first word, end, first owned, end."""
+        sentence, low, high, own_low, own_high = spans.T
+        words = _ranges(low, high - low)  # every word of every window
+        window = np.repeat(np.arange(len(spans)), high - low)
+        owned = (words >= own_low[window]) & (words < own_high[window])
+        sizes = word_sizes[words]
+        pieces_before = np.concatenate([[0], np.cumsum(sizes)])
+        ends = pieces_before[np.cumsum(high - low)] if len(spans) else np.zeros(0, np.int64)
+        starts = np.concatenate([[0], ends]) + 2 * np.arange(len(spans) + 1)
+        place = _ranges(pieces_before[:-1] + 2 * window + 1, sizes)  # + 1 for this window's [CLS], + 2 for each window before
+        pieces = np.empty(starts[-1], np.int32)
+        pieces[starts[:-1]], pieces[starts[1:] - 1] = self.cls, self.sep
+        pieces[place] = flat[_ranges(begins[codes[words]], sizes)]
+        belongs = np.full(len(pieces), -1, np.int32)
+        belongs[place] = np.repeat(np.where(owned, words, -1), sizes)
+        first = np.zeros(len(pieces), bool)
+        first[(pieces_before[:-1] + 2 * window + 1)[owned]] = True
+        return Windows(pieces, belongs, first, starts, sentence.astype(np.int32), num_words, cut_words)
+
+
+def _ranges(begins: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """``concatenate([arange(b, b + s) for b, s in zip(begins, sizes)])`` without the loop."""
+    total = np.cumsum(sizes)
+    if len(total) == 0:
+        return np.zeros(0, np.int64)
+    return np.arange(total[-1]) + np.repeat(begins - (total - sizes), sizes)
+
+
+def _window_spans(word_sizes: np.ndarray, bounds: np.ndarray, capacity: int) -> np.ndarray:
+    """int64 [windows, 5]: sentence, first word, end word, first owned word, end of the owned words; one window for most sentences."""
+    before = np.concatenate([[0], np.cumsum(word_sizes)])
+    low, high = bounds[:-1], bounds[1:]
+    number = np.arange(len(low))
+    fits = before[high] - before[low] <= capacity
+    short = np.stack([number, low, high, low, high], axis=1)[fits]
+    long = [span for s in number[~fits] for span in _cut(int(s), before, int(low[s]), int(high[s]), capacity)]
+    spans = np.concatenate([short, np.array(long, np.int64).reshape(-1, 5)])
+    spans = spans[spans[:, 2] > spans[:, 1]]  # a sentence without words has no window
+    return spans[np.lexsort((spans[:, 1], spans[:, 0]))]
+
+
+def _cut(sentence: int, before: np.ndarray, low: int, high: int, capacity: int) -> list[list[int]]:
+    """Windows over words [low, high) that overlap by about half; a word belongs to the window in which it has most context."""
+    windows = []
+    start = low
+    while True:
+        end = int(np.searchsorted(before, before[start] + capacity, side="right")) - 1
+        end = min(max(end, start + 1), high)
+        windows.append((start, end))
+        if end == high:
+            break
+        half = int(np.searchsorted(before, before[end] - capacity // 2, side="left"))
+        start = min(max(half, start + 1), end)
+    middles = [(s + e + 1) // 2 for (s, _), (_, e) in zip(windows[1:], windows, strict=False)]
+    edges = [low, *middles, high]
+    return [[sentence, s, e, edges[i], edges[i + 1]] for i, (s, e) in enumerate(windows)]

@@ -1,0 +1,75 @@
+"""Find the entities in text: python predict.py --help"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Iterator
+from typing import Literal
+
+import tyro
+
+from ner.cli import run_main
+from ner.config import DataType, parse
+from ner.errors import InputError
+
+CHUNK = 1000  # lines tagged at a time, so memory does not grow with the input
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Tag text with a trained model: one tag per word, and the entities with character offsets and scores."""
+
+    ckpt: str
+    """A run folder, its model/, or any Hugging Face token-classification folder of a BERT."""
+    text: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Texts to tag."""
+    input: str | None = None
+    """A UTF-8 text file to tag line by line; - reads standard input."""
+    pre_split: bool = False
+    """Words are what white space separates; by default punctuation is split off, as in the corpus."""
+    format: Literal["table", "jsonl", "conll"] = "table"
+    """table for reading, jsonl (one object a line) and conll (`word tag` lines) for programs."""
+    compute_dtype: DataType = "auto"
+    """Type of the matrix products; auto takes what training used, where the device has it."""
+
+
+def main(arguments: list[str]) -> int:
+    given = parse(Arguments, arguments)
+    if bool(given.text) == bool(given.input):
+        raise InputError("give texts or --input, one of them", mend='python predict.py --ckpt runs/x "alex lives in london"')
+    from ner.inference import Tagger, model_folder
+    from ner.strategy import import_tensorflow
+
+    model_folder(given.ckpt)
+    lines = read_lines(given.input) if given.input else iter(given.text)
+    first = list(itertools.islice(lines, CHUNK))  # an unreadable input is refused before the model is loaded
+    import_tensorflow()
+    from ner import rendering
+
+    tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype)
+    write = {"table": rendering.table, "jsonl": rendering.jsonl, "conll": rendering.conll}[given.format]
+    while first:
+        for tagged in tagger(first, split_at_white_space=given.pre_split):
+            write(tagged)
+        sys.stdout.flush()
+        first = list(itertools.islice(lines, CHUNK))
+    return 0
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """Lines of a file or of standard input (``-``), without their ends; a byte that is not UTF-8 is refused with its line."""
+    try:
+        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise InputError(f"not UTF-8 ({error.reason})", path=path, line=number, mend="convert the file to UTF-8") from None
+    except OSError as error:
+        raise InputError(error.strerror or "cannot be read", path=path, mend="give --input a text file") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

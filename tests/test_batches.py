@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ner import batches
+from ner.strategy import mirrored_cpus
+from ner.tagset import TagSet
+from ner.wordpieces import WordPieces
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(2, 32), max_size=300))
+def test_packed_windows_fit_and_do_not_overlap(lengths):
+    lengths = np.array(lengths, np.int64)
+    row_of, offset_of = batches.pack(lengths, 32)
+    taken = np.zeros((row_of.max() + 1 if len(lengths) else 0, 32), int)
+    for row, offset, length in zip(row_of, offset_of, lengths, strict=True):
+        taken[row, offset : offset + length] += 1
+    assert taken.max(initial=0) <= 1 and taken.sum() == lengths.sum()
+    assert (taken.sum(axis=1) > 0).all()
+
+
+def test_packing_wastes_little():
+    lengths = np.random.default_rng(0).integers(5, 50, 20_000)
+    row_of, _ = batches.pack(lengths, 64)
+    assert lengths.sum() / ((row_of.max() + 1) * 64) > 0.97
+
+
+@pytest.fixture(scope="module")
+def encoded(tiny, toy_sentences):
+    windows = WordPieces.load(tiny).encode([s.words for s in toy_sentences], 64)
+    tags = TagSet.fit(toy_sentences)
+    return windows, tags.encode([s.tags for s in toy_sentences]), tags
+
+
+@pytest.mark.parametrize("batching", ["packed", "padded", "buckets"])
+@pytest.mark.parametrize("pieces", ["first", "all"])
+def test_an_epoch_holds_every_piece_and_every_label_once(encoded, batching, pieces):
+    windows, tag_ids, tags = encoded
+    labels = batches.Labels(tag_ids, tags.padding_id, pieces)
+    epoch = batches.make_epoch(windows, batching, 64, 4, labels, seed=1, epoch=0)
+    assert sum(rows.real_pieces for rows in epoch.rows) == len(windows.pieces)
+    words = np.concatenate([rows.words[rows.words >= 0] for rows in epoch.rows])
+    assert sorted(words.tolist()) == list(range(windows.num_words))
+    for rows in epoch.rows:
+        assert len(rows.pieces) % 4 == 0
+        first = rows.words >= 0
+        assert np.array_equal(rows.labels[first], tag_ids[rows.words[first]])
+    labelled = sum(int((rows.labels != tags.padding_id).sum()) for rows in epoch.rows)
+    assert labelled == (windows.num_words if pieces == "first" else int((windows.words >= 0).sum()))
+    assert sum(call.steps for call in epoch.calls(0, 3)) == epoch.steps
+
+
+def test_positions_restart_and_segments_count_the_sentences_of_a_row(encoded):
+    windows, tag_ids, tags = encoded
+    (rows,) = batches.make_rows(windows, "packed", 64, batches.Labels(tag_ids, tags.padding_id), np.arange(len(windows.sentences)))
+    starts = (rows.positions == 0) & (rows.segments > 0)
+    assert starts.sum() == len(windows.sentences)
+    for positions, segments in zip(rows.positions, rows.segments, strict=True):
+        for segment in range(1, segments.max() + 1):
+            inside = positions[segments == segment]
+            assert inside.tolist() == list(range(len(inside)))
+
+
+def test_epochs_differ_and_are_a_function_of_seed_and_epoch(encoded):
+    windows, tag_ids, tags = encoded
+    labels = batches.Labels(tag_ids, tags.padding_id)
+
+    def pieces(seed, epoch):
+        return batches.make_epoch(windows, "packed", 64, 4, labels, seed, epoch).rows[0].pieces.tobytes()
+
+    assert pieces(0, 0) == pieces(0, 0)
+    assert len({pieces(0, 0), pieces(0, 1), pieces(1, 0)}) == 3
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_calls_cover_the_rest_of_the_epoch_and_end_at_checkpoints(encoded, first):
+    windows, tag_ids, tags = encoded
+    epoch = batches.make_epoch(windows, "buckets", 64, 4, batches.Labels(tag_ids, tags.padding_id), 0, 0)
+    calls = epoch.calls(first, most=4, every=3)
+    ends = first + np.cumsum([call.steps for call in calls])
+    assert ends[-1] == epoch.steps and all(call.steps <= 4 for call in calls)
+    assert {e for e in range(3, epoch.steps + 1, 3) if e > first} <= set(ends.tolist())
+    shapes = [call.shape for call in calls for _ in range(call.steps)]
+    assert shapes == epoch.order[first:].tolist()
+
+
+def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):
+    windows, tag_ids, tags = encoded
+    (rows,) = batches.make_rows(windows, "packed", 64, batches.Labels(tag_ids, tags.padding_id), np.arange(len(windows.sentences)))
+    rows = batches.pad_rows(rows, 4, tags.padding_id)
+    strategy = mirrored_cpus(["/cpu:0", "/cpu:1"])
+    got = []
+    for element in batches.distribute(strategy, rows, 4, first_step=1):
+        got += [replica.numpy() for replica in strategy.experimental_local_results(element[0])]
+    assert np.array_equal(np.concatenate(got), rows.pieces[4:])
+
+    class Pipelines:  # two workers of one replica each: the interface `distribute` uses of a multi-worker strategy
+        num_replicas_in_sync = 2
+
+        def distribute_datasets_from_function(self, pipeline):
+            return [pipeline(tf.distribute.InputContext(2, worker, 2)) for worker in range(2)]
+
+    shards = [np.concatenate([e[0].numpy() for e in shard]) for shard in batches.distribute(Pipelines(), rows, 4)]
+    steps = np.stack([shard.reshape(-1, 2, 64) for shard in shards], axis=1).reshape(-1, 64)
+    assert np.array_equal(steps, rows.pieces)
+
+
+def test_packing_is_linear_in_the_number_of_windows():
+    """Counted in operations, not seconds: 2,000 windows at a time, so eight times the windows are eight times the blocks."""
+    lengths = np.random.default_rng(0).integers(5, 50, 16_000)
+    row_of, _ = batches.pack(lengths, 64)
+    blocks = [batches.pack(lengths[i : i + batches.BLOCK], 64)[0].max() + 1 for i in range(0, len(lengths), batches.BLOCK)]
+    assert row_of.max() + 1 == sum(blocks)

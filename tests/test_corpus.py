@@ -1,0 +1,667 @@
+"""corpus.py: what is read, what is refused and where, what is written, how text is split into words and sets."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import gzip
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ner.corpus import Sentence, conflicts, content_hash, pre_split, read, split, tokenize, write
+from ner.errors import InputError
+
+HEAD = b"Sentence #,Word,POS,Tag\n"
+TWO = [Sentence(["Kofi", "Annan", "left"], ["B-per", "I-per", "O"]), Sentence(["Mali"], ["B-geo"])]
+TWO_CSV = HEAD + b"Sentence: 1,Kofi,NNP,B-per\n,Annan,NNP,I-per\n,left,VBD,O\nSentence: 2,Mali,NNP,B-geo\n"
+TWO_CONLL = b"Kofi NNP B-per\nAnnan NNP I-per\nleft VBD O\n\nMali NNP B-geo\n"
+TWO_JSONL = b'{"tokens": ["Kofi", "Annan", "left"], "tags": ["B-per", "I-per", "O"]}\n{"tokens": ["Mali"], "tags": ["B-geo"]}\n'
+TWO_SPANS = b'{"text": "Kofi Annan left", "label": [[0, 10, "per"]]}\n{"text": "Mali", "label": [[0, 4, "geo"]]}\n'
+
+
+def put(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def refusal(function, *args, path: Path | None, line: int | None = None, **options) -> str:
+    """The message with which ``function`` refuses, after checking that it names path and line and is one line."""
+    with pytest.raises(InputError) as caught:
+        function(*args, **options)
+    message = str(caught.value)
+    assert message.isprintable() and "; " in message
+    if path is not None:
+        assert message.startswith(f"{path}: " if line is None else f"{path}:{line}: "), message
+    return message
+
+
+# --- reading: good files ----------------------------------------------------------------------------------------------
+
+GOOD = {
+    "gmb layout": ("a.csv", TWO_CSV, TWO),
+    "capital suffix": ("a.CSV", TWO_CSV, TWO),
+    "crlf": ("a.csv", TWO_CSV.replace(b"\n", b"\r\n"), TWO),
+    "carriage returns only": ("a.csv", TWO_CSV.replace(b"\n", b"\r"), TWO),
+    "no last line end": ("a.csv", TWO_CSV[:-1], TWO),
+    "blank lines": ("a.csv", TWO_CSV.replace(b"\n", b"\n\n"), TWO),
+    "byte order mark": ("a.csv", b"\xef\xbb\xbf" + TWO_CSV, TWO),
+    "other column order, no POS": (
+        "a.csv",
+        b"Tag,Word,Sentence #\nB-per,Kofi,1\nI-per,Annan,\nO,left,\nB-geo,Mali,2\n",
+        TWO,
+    ),
+    "an id on every row": (
+        "a.csv",
+        b"Sentence #,Word,Tag\n1,Kofi,B-per\n1,Annan,I-per\n1,left,O\n2,Mali,B-geo\n",
+        TWO,
+    ),
+    "an id twice, each time on a first row": (
+        "a.csv",
+        b"Sentence #,Word,Tag\n1,Kofi,B-per\n,left,O\n1,Mali,B-geo\n",
+        [Sentence(["Kofi", "left"], ["B-per", "O"]), TWO[1]],
+    ),
+    "quoted words": (
+        "a.csv",
+        HEAD + b'1,"""",``,O\n,",",",",O\n,"1,000",CD,O\n,a"b,NN,O\n,"two\nlines",NN,O\n',
+        [Sentence(['"', ",", "1,000", 'a"b', "two\nlines"], ["O"] * 5)],
+    ),
+    "words that look missing": (
+        "a.csv",
+        HEAD + b"1,None,NN,O\n,null,NN,O\n,NA,NN,O\n,nan,NN,O\n,N/A,NN,O\n,-inf,NN,O\n",
+        [Sentence(["None", "null", "NA", "nan", "N/A", "-inf"], ["O"] * 6)],
+    ),
+    "cp1252": (
+        "a.csv",
+        HEAD + b"1,\x96,:,O\n,\x85,:,O\n,Citro\xebn,NNP,O\n",
+        [Sentence(["–", "…", "Citroën"], ["O"] * 3)],
+    ),
+    "bytes cp1252 lacks": (
+        "a.csv",
+        HEAD + b"1,\x81,X,O\n,\x8d\x8f,X,O\n,\x90\x9d\xff,X,O\n",
+        [Sentence(["\x81", "\x8d\x8f", "\x90\x9dÿ"], ["O"] * 3)],
+    ),
+    "utf-8 next line character": (
+        "a.csv",
+        HEAD + "1,\x85,X,O\n,a\u2028b,X,O\n".encode(),
+        [Sentence(["\x85", "a\u2028b"], ["O", "O"])],
+    ),
+    "conll": ("a.conll", TWO_CONLL, TWO),
+    "two columns, tabs": ("a.bio", b"Kofi\tB-per\nAnnan\tI-per\nleft\tO\n\nMali\tB-geo", TWO),
+    "txt, crlf, document lines": (
+        "a.txt",
+        b"-DOCSTART- -X- O\r\n\r\n" + TWO_CONLL.replace(b"\n", b"\r\n") + b"\r\n-DOCSTART-\r\n",
+        TWO,
+    ),
+    "a document line parts sentences": (
+        "a.iob2",
+        b"Kofi NNP B-per\nAnnan NNP I-per\nleft VBD O\n-DOCSTART- -X- O\nMali NNP B-geo\n",
+        TWO,
+    ),
+    "runs of blank lines and blanks": (
+        "a.conll",
+        b"\n \t\n" + TWO_CONLL.replace(b" ", b" \t ").replace(b"\n\n", b" \n \n\t\n\n"),
+        TWO,
+    ),
+    "only ASCII blanks part fields": (
+        "a.conll",
+        "5\xa0storm O\n\x85 O\n\u3000 O\na\x0bb O\n".encode(),
+        [Sentence(["5\xa0storm", "\x85", "\u3000", "a\x0bb"], ["O"] * 4)],
+    ),
+    "jsonl": ("a.jsonl", TWO_JSONL, TWO),
+    "json suffix, crlf, blank lines": ("a.json", b"\n" + TWO_JSONL.replace(b"\n", b"\r\n\r\n"), TWO),
+    "next line character in json": (
+        "a.jsonl",
+        '{"tokens": ["\x85"], "tags": ["O"]}\n'.encode(),
+        [Sentence(["\x85"], ["O"])],
+    ),
+    "tokens and tags beside a text": ("a.jsonl", b'{"text": "Mali", "tokens": ["Mali"], "tags": ["B-geo"]}', TWO[1:]),
+    "doccano label": ("a.jsonl", TWO_SPANS, TWO),
+    "doccano labels": ("a.jsonl", TWO_SPANS.replace(b"label", b"labels"), TWO),
+    "doccano entities": (
+        "a.jsonl",
+        b'{"id": 7, "text": "Mali", "entities": [{"id": 1, "label": "geo", "start_offset": 0, "end_offset": 4}]}',
+        TWO[1:],
+    ),
+    "prodigy": (
+        "a.jsonl",
+        b'{"text": "Kofi Annan left", "spans": [{"start": 0, "end": 10, "label": "per"}], "answer": "accept"}\n'
+        b'{"text": "Kofi", "spans": [], "answer": "reject"}\n'
+        b'{"text": "Mali", "spans": [{"start": 0, "end": 4, "label": "geo"}], "answer": "accept"}\n',
+        TWO,
+    ),
+    "prodigy tokens": (
+        "a.jsonl",
+        b'{"text": "U.S.-led \\n", "spans": [{"start": 0, "end": 4, "label": "geo"}], "tokens": ['
+        b'{"start": 0, "end": 4},'
+        b' {"start": 4, "end": 5}, {"start": 5, "end": 8}, {"start": 9, "end": 10}]}',
+        [Sentence(["U.S.", "-", "led"], ["B-geo", "O", "O"])],
+    ),
+    "prodigy leaves an empty list out": (
+        "a.jsonl",
+        b'{"text": "left", "answer": "accept"}',
+        [Sentence(["left"], ["O"])],
+    ),
+    "a span cuts a word, and spaces at its ends": (
+        "a.jsonl",
+        b'{"text": "in Mali-led talks", "label": [[2, 7, "geo"], [12, 17, "eve"]]}',
+        [Sentence(["in", "Mali", "-led", "talks"], ["O", "B-geo", "O", "B-eve"])],
+    ),
+    "offsets count characters": (
+        "a.jsonl",
+        '{"text": "😀 é Mali", "label": [[4, 8, "geo"]]}'.encode(),
+        [Sentence(["😀", "é", "Mali"], ["O", "O", "B-geo"])],
+    ),
+}
+
+
+@pytest.mark.parametrize("name, data, sentences", GOOD.values(), ids=GOOD)
+def test_good_files(tmp_path, name, data, sentences):
+    assert read(put(tmp_path, name, data)) == sentences
+
+
+def test_format_and_encoding_given(tmp_path):
+    odd = put(tmp_path, "data", TWO_CONLL)
+    assert read(odd, format="conll") == TWO
+    assert read(put(tmp_path, "x.jsonl", TWO_SPANS), format="spans") == TWO
+    assert read(put(tmp_path, "x.txt", TWO_JSONL), format="jsonl") == TWO
+    assert read(put(tmp_path, "u.csv", TWO_CSV.decode().encode("utf-16")), encoding="utf-16") == TWO
+    latin = put(tmp_path, "l.conll", "\x96 O\n".encode("latin-1"))
+    assert read(latin, encoding="latin-1")[0].words == ["\x96"]
+    assert read(latin)[0].words == ["–"]
+
+
+# --- reading: refusals ------------------------------------------------------------------------------------------------
+
+UTF16 = TWO_CSV.decode().encode("utf-16")
+REFUSED = {  # what: (file name, its bytes, options, line, a part of the message)
+    "empty": ("a.csv", b"", {}, None, "is empty"),
+    "only blanks": ("a.conll", b" \n\r\n", {}, None, "is empty"),
+    "only a byte order mark": ("a.jsonl", b"\xef\xbb\xbf", {}, None, "is empty"),
+    "only document lines": ("a.conll", b"-DOCSTART- O\n\n", {}, None, "no sentence"),
+    "header only": ("a.csv", HEAD, {}, None, "no sentence"),
+    "all rejected": ("a.jsonl", b'{"text": "a", "spans": [], "answer": "reject"}', {}, None, "no sentence"),
+    "no suffix": ("data", TWO_CSV, {}, None, "--format"),
+    "unknown suffix": ("a.xlsm", TWO_CSV, {}, None, "'.xlsm'"),
+    "unknown format": ("a.csv", TWO_CSV, {"format": "parquet"}, None, "csv, conll, jsonl, spans"),
+    "unknown encoding": ("a.csv", TWO_CSV, {"encoding": "utf-99"}, None, "'utf-99'"),
+    "encoding that is not for text": ("a.csv", TWO_CSV, {"encoding": "zlib"}, None, "'zlib'"),
+    "encoding with a NUL": ("a.csv", TWO_CSV, {"encoding": "a\0b"}, None, "no text encoding"),
+    "not utf-8 as said": ("a.csv", HEAD + b"1,a,X,O\n,\x96,X,O\n", {"encoding": "utf-8"}, 3, "0x96"),
+    "undefined in cp1252 as said": ("a.csv", HEAD + b"1,\x81,X,O\n", {"encoding": "cp1252"}, 2, "0x81"),
+    "damaged utf-8": ("a.csv", HEAD + "1,é,X,O\n,ü,X,O\n".encode() + b",\xc3,X,O\n", {}, 4, "otherwise UTF-8"),
+    "utf-16": ("a.csv", UTF16, {}, None, "UTF-16"),
+    "utf-16 without a mark": ("a.csv", UTF16[2:], {}, 1, "NUL"),
+    "gzip": ("a.csv", gzip.compress(TWO_CSV), {}, None, "gzip"),
+    "zip": ("a.csv", b"PK\x03\x04\x14\x00", {}, None, "zip"),
+    "NUL": ("a.csv", TWO_CSV.replace(b"left", b"le\0ft"), {}, 4, "NUL"),
+    "surrogate": ("a.csv", HEAD + b"1,a,X,O\n,\\ud800,X,O\n", {"encoding": "unicode_escape"}, 3, "surrogate"),
+    "semicolons": ("a.csv", TWO_CSV.replace(b",", b";"), {}, 1, "parted by semicolons"),
+    "tabs": ("a.csv", TWO_CSV.replace(b",", b"\t"), {}, 1, "parted by tabs"),
+    "no header": ("a.csv", TWO_CSV.removeprefix(HEAD), {}, 1, "'Sentence #', 'Word', 'Tag'"),
+    "no Tag": ("a.csv", b"Sentence #,Word,POS\n1,a,X\n", {}, 1, "'Tag'"),
+    "Word twice": ("a.csv", b"Sentence #,Word,Word,Tag\n1,a,a,O\n", {}, 1, "'Word'"),
+    "one field too few": ("a.csv", HEAD + b"1,a,X,O\n,b,O\n", {}, 3, "3 fields"),
+    "one field too many": ("a.csv", HEAD + b"1,a,X,O\n,1,000,X,O\n", {}, 3, "5 fields"),
+    "blank lines count": ("a.csv", HEAD + b"\n\n1,a,X,O\n\n,b,O\n", {}, 6, "3 fields"),
+    "quoted line ends count": ("a.csv", HEAD + b'1,"a\nb\n",X,O\n,"c\r\nd",X,O,\n', {}, 5, "line 6"),
+    "quote open at the end": ("a.csv", TWO_CSV.replace(b"left", b'"left'), {}, 4, "quote"),
+    "quote open before other quotes": ("a.csv", HEAD + b'1,"a,X,O\n' + b',",",",",O\n' * 9, {}, 2, "quote"),
+    "quote closed too early": ("a.csv", HEAD + b'1,a,X,O\n,"b"c,X,O\n', {}, 3, "quote"),
+    "quote open in the header": ("a.csv", b'"Sentence #,Word,Tag\n1,a,O\n', {}, 1, "quote"),
+    "swallowed by a quote": ("a.csv", HEAD + b'1,"' + b"a" * csv.field_size_limit() + b"\n", {}, 2, "quote"),
+    "carriage return in a row": ("a.csv", HEAD + b"1,a\rb,X,O\n", {}, 2, "line feed"),
+    "first row without an id": ("a.csv", HEAD + b",a,X,O\n1,b,X,O\n", {}, 2, "sentence id"),
+    "empty word": ("a.csv", HEAD + b"1,a,X,O\n,,X,O\n", {}, 3, "empty"),
+    "blank word": ("a.csv", HEAD + b"1,a,X,O\n, ,X,O\n", {}, 3, "empty"),
+    "empty tag": ("a.csv", HEAD + b"1,a,X,O\n,b,X,\n", {}, 3, "tag ''"),
+    "a word that is no tag": ("a.csv", HEAD + b"1,a,X,O\n,a,X,a\n", {}, 3, "tag 'a'"),
+    "conll: one column": ("a.conll", b"Kofi\n", {}, 1, "1 column;"),
+    "conll: too few": ("a.conll", TWO_CONLL + b"a O\n", {}, 6, "2 columns; give the line 3"),
+    "conll: too many": ("a.conll", b"\n\na O\nb X O\n", {}, 4, "3 columns; give the line 2"),
+    "conll: bad tag": ("a.conll", b"a O\r\nb O\r\n\r\nc B_geo\r\n", {}, 4, "'B_geo'"),
+    "conll: carriage return": ("a.conll", b"a X O\rb O\n", {}, 1, "carriage return"),
+    "conll: next line character is no line end": ("a.conll", "\x85 O\n\x85 O\nb\n".encode(), {}, 3, "1 column;"),
+    "json: broken": ("a.jsonl", TWO_JSONL + b'{"tokens": ["a"], "ta\n', {}, 3, "broken JSON"),
+    "json: too deep": ("a.jsonl", TWO_JSONL + b"[" * 100_000, {}, 3, "broken JSON"),
+    "json: too long a number": ("a.jsonl", b'{"tokens": ' + b"9" * 5000 + b"}", {}, 1, "broken JSON"),
+    "json: an array": ("a.json", b'[{"tokens": ["a"], "tags": ["O"]}]', {}, 1, "list"),
+    "json: pretty": ("a.json", b'{\n "tokens": ["a"]\n}\n', {}, 1, "broken JSON"),
+    "json: unequal": ("a.jsonl", TWO_JSONL + b'\n{"tokens": ["a", "b"], "tags": ["O"]}\n', {}, 4, "2 words but 1 tags"),
+    "json: no words": ("a.jsonl", TWO_JSONL + b'{"tokens": [], "tags": []}\n', {}, 3, "without words"),
+    "json: a number": ("a.jsonl", b'{"tokens": ["a", 7], "tags": ["O", "O"]}\n', {}, 1, "strings"),
+    "json: null tags": ("a.jsonl", b'{"tokens": ["a"], "tags": null}\n', {}, 1, '"tags"'),
+    "json: other keys": ("a.jsonl", b'{"words": ["a"]}\n', {}, 1, '"tokens"'),
+    "json: empty word": ("a.jsonl", b'{"tokens": ["a", ""], "tags": ["O", "O"]}\n', {}, 1, "word 2 is empty"),
+    "json: escaped NUL": ("a.jsonl", b'{"tokens": ["\\u0000"], "tags": ["O"]}\n', {}, 1, "NUL"),
+    "json: half a pair": ("a.jsonl", b'{"tokens": ["\\ud83d"], "tags": ["O"]}\n', {}, 1, "surrogate"),
+    "json: bad tag": ("a.jsonl", TWO_JSONL + b'{"tokens": ["a"], "tags": ["geo"]}\n', {}, 3, "'geo'"),
+    "json: spans are not tokens": ("a.jsonl", TWO_SPANS, {"format": "jsonl"}, 1, '"tokens"'),
+    "spans: the second is tokens": ("a.jsonl", TWO_SPANS + TWO_JSONL, {}, 3, '"text"'),
+    "spans: none": ("a.jsonl", TWO_SPANS + b'{"text": "a"}\n', {}, 3, "no list"),
+    "spans: no text": ("a.jsonl", b'{"text": " ", "label": []}\n', {}, 1, "without words"),
+    "spans: text is null": ("a.jsonl", b'{"text": null, "label": []}\n', {}, 1, '"text"'),
+    "spans: a class": ("a.jsonl", b'{"text": "a", "label": ["sport"]}\n', {}, 1, "[start, end, type]"),
+    "spans: beyond the text": ("a.jsonl", b'{"text": "a", "label": [[0, 2, "x"]]}\n', {}, 1, "0-2"),
+    "spans: backwards": ("a.jsonl", b'{"text": "ab", "label": [[1, 0, "x"]]}\n', {}, 1, "1-0"),
+    "spans: negative": ("a.jsonl", b'{"text": "ab", "label": [[-1, 1, "x"]]}\n', {}, 1, "-1-1"),
+    "spans: a space": ("a.jsonl", b'{"text": "a b", "label": [[1, 2, "x"]]}\n', {}, 1, "1-2"),
+    "spans: not a number": ("a.jsonl", b'{"text": "ab", "label": [["0", true, "x"]]}\n', {}, 1, "'0'-True"),
+    "spans: overlap": ("a.jsonl", b'{"text": "a b c", "label": [[2, 5, "x"], [0, 3, "y"]]}\n', {}, 1, "overlap"),
+    "spans: no type": ("a.jsonl", b'{"text": "a", "label": [[0, 1, ""]]}\n', {}, 1, "'B-'"),
+    "spans: tokens out of order": (
+        "a.jsonl",
+        b'{"text": "ab", "spans": [], "tokens": [{"start": 1, "end": 2}, {"start": 0, "end": 1}]}\n',
+        {},
+        1,
+        "0-1",
+    ),
+    "spans: tokens are strings": ("a.jsonl", b'{"text": "ab", "spans": [], "tokens": ["ab"]}\n', {}, 1, "tokens"),
+    "spans: no token": (
+        "a.jsonl",
+        b'{"text": "ab", "spans": [{"start": 1, "end": 2, "label": "x"}], "tokens": [{"start": 0, "end": 1}]}\n',
+        {},
+        1,
+        "covers no word",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # unicode_escape's
+@pytest.mark.parametrize("name, data, options, line, part", REFUSED.values(), ids=REFUSED)
+def test_refused_files(tmp_path, name, data, options, line, part):
+    path = put(tmp_path, name, data)
+    assert part in refusal(read, path, path=path, line=line, **options)
+    assert read(put(tmp_path, "good.csv", TWO_CSV)) == TWO  # a refusal leaves nothing behind
+
+
+@pytest.mark.parametrize("tag", ["", " ", "B_geo", "geo", "B-", "-geo", "b-geo", "o", "O ", "B- geo", "B-geo ", "X-geo", "OO"])
+@pytest.mark.parametrize("layout", ["csv", "jsonl"])
+def test_illegal_tags(tmp_path, tag, layout):
+    if layout == "csv":
+        path, line = put(tmp_path, "a.csv", HEAD + f"1,a,X,B-geo-loc\n,b,X,{tag}\n".encode()), 3
+    else:
+        path, line = put(tmp_path, "a.jsonl", json.dumps({"tokens": ["b"], "tags": [tag]}).encode()), 1
+    assert repr(tag) in refusal(read, path, path=path, line=line)
+
+
+def test_refused_paths(tmp_path, monkeypatch):
+    assert "No such file" in refusal(read, tmp_path / "no.csv", path=tmp_path / "no.csv")
+    assert "directory" in refusal(read, tmp_path, path=tmp_path)
+    assert "null" in refusal(read, "a\0.csv", path=Path("a\\x00.csv"))
+    with zipfile.ZipFile(tmp_path / "z.csv", "w") as archive:
+        archive.writestr("ner_dataset.csv", TWO_CSV)
+    assert "zip" in refusal(read, tmp_path / "z.csv", path=tmp_path / "z.csv")
+
+    def denied(self):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)  # root may read everything, so chmod would not do
+    assert "Permission denied" in refusal(read, tmp_path / "z.csv", path=tmp_path / "z.csv")
+
+
+# --- properties of readers and writers --------------------------------------------------------------------------------
+
+PROPERTY = settings(deadline=None, max_examples=150)
+characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from(" \t\r\n\",;#'-\x85\xa0\u2028\ufeff")
+words = st.text(characters, min_size=1, max_size=8).filter(lambda word: word.strip(" \t\r\n"))
+types = st.sampled_from(["geo", "per", "geo-loc", "B-geo", 'a,"b', "日本", "O", "a\xa0b"])
+tags = st.just("O") | st.builds("{}-{}".format, st.sampled_from("BIESLU"), types)
+
+
+def sentences_of(words, tags):
+    pairs = st.lists(st.tuples(words, tags), min_size=1, max_size=6)
+    return st.lists(pairs.map(lambda rows: Sentence([w for w, _ in rows], [t for _, t in rows])), min_size=1, max_size=5)
+
+
+conll_words = words.filter(lambda word: not set(" \t\r\n") & set(word) and word[0] != "\ufeff" and word != "-DOCSTART-")
+
+
+@pytest.mark.parametrize(
+    "suffix, held",
+    [
+        ("csv", sentences_of(words, tags | st.just("B-two words"))),
+        ("jsonl", sentences_of(words, tags | st.just("B-two words"))),
+        ("conll", sentences_of(conll_words, tags)),
+    ],
+)
+def test_what_is_written_is_read(tmp_path_factory, suffix, held):
+    path = tmp_path_factory.mktemp("identity") / f"a.{suffix}"
+
+    @PROPERTY
+    @given(held)
+    def check(sentences):
+        write(path, sentences)
+        assert read(path) == sentences
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+    check()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "conll"])
+def test_what_a_writer_accepts_is_read(tmp_path_factory, suffix):
+    path = tmp_path_factory.mktemp("accepted") / f"a.{suffix}"
+    anything = sentences_of(st.text(max_size=4), tags | st.text(max_size=4))
+
+    @PROPERTY
+    @given(anything)
+    def check(sentences):
+        try:
+            write(path, sentences)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: sentence ") and str(error).isprintable()
+        else:
+            assert read(path) == sentences
+
+    check()
+
+
+def read_or_refuse(path: Path) -> None:
+    try:
+        sentences = read(path)
+    except InputError as error:
+        assert str(error).startswith(str(path)) and str(error).isprintable()
+    else:
+        assert sentences and all(s.words and len(s.words) == len(s.tags) for s in sentences)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "conll", "jsonl"])
+def test_random_bytes(tmp_path_factory, suffix):
+    path = tmp_path_factory.mktemp("random") / f"a.{suffix}"
+    start = st.sampled_from([b"", HEAD, b'{"tokens": ', b'{"text": "a b", "label": '])
+
+    @PROPERTY
+    @given(start, st.binary(max_size=60))
+    def check(start, data):
+        path.write_bytes(start + data)
+        read_or_refuse(path)
+
+    check()
+
+
+@pytest.mark.parametrize("suffix, good", [("csv", TWO_CSV), ("conll", TWO_CONLL), ("jsonl", TWO_JSONL), ("jsonl", TWO_SPANS)])
+def test_random_mutations(tmp_path_factory, suffix, good):
+    path = tmp_path_factory.mktemp("mutated") / f"a.{suffix}"
+    pieces = st.sampled_from([b"", b'"', b",", b"\n", b"\r", b" ", b"\t", b"\0", b"\x85", b"\xff", b"[", b"}", b"null", b"9", b"-"])
+    edits = st.lists(st.tuples(st.integers(0, len(good)), st.integers(0, 3), pieces | st.binary(max_size=3)), max_size=4)
+
+    @PROPERTY
+    @given(edits)
+    def check(edits):
+        data = good
+        for at, cut, piece in edits:
+            data = data[:at] + piece + data[at + cut :]
+        path.write_bytes(data)
+        read_or_refuse(path)
+
+    check()
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_written_layouts(tmp_path):
+    write(tmp_path / "a.csv", TWO)
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"Sentence #,Word,Tag\r\nSentence: 1,Kofi,B-per\r\n,Annan,I-per\r\n")
+    write(tmp_path / "a.conll", TWO)
+    assert (tmp_path / "a.conll").read_bytes() == b"Kofi B-per\nAnnan I-per\nleft O\n\nMali B-geo\n\n"
+    write(tmp_path / "a.data", (sentence for sentence in TWO), format="jsonl")
+    assert (tmp_path / "a.data").read_bytes() == TWO_JSONL
+
+
+@pytest.mark.parametrize(
+    "name, sentence, part",
+    [
+        ("a.conll", Sentence(["two words"], ["O"]), "'two words'"),
+        ("a.conll", Sentence(["two\nlines"], ["O"]), "white space"),
+        ("a.conll", Sentence(["-DOCSTART-"], ["O"]), "-DOCSTART-"),
+        ("a.conll", Sentence(["a", "\ufeffb"], ["O", "O"]), "byte order mark"),
+        ("a.conll", Sentence(["a"], ["B-two words"]), "white space"),
+        ("a.csv", Sentence(["a" * (csv.field_size_limit() + 1)], ["O"]), "131072"),
+        *(
+            (name, sentence, part)
+            for name in ("a.csv", "a.conll", "a.jsonl")
+            for sentence, part in [
+                (Sentence(["a", ""], ["O", "O"]), "word 2 is empty"),
+                (Sentence([], []), "without words"),
+                (Sentence(["a"], []), "1 words but 0 tags"),
+                (Sentence(["a"], ["geo"]), "'geo'"),
+                (Sentence(["\ud800"], ["O"]), "surrogate"),
+                (Sentence(["a\0"], ["O"]), "NUL"),
+            ]
+        ),
+    ],
+)
+def test_refused_sentences_leave_the_old_file(tmp_path, name, sentence, part):
+    path = put(tmp_path, name, b"old")
+    message = refusal(write, path, [*TWO, sentence], path=path)
+    assert "sentence 3: " in message and part in message
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_refused_targets(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    file = put(tmp_path, "file", b"")
+    for path, part in [
+        (tmp_path / "folder.csv", "not a file"),
+        (tmp_path / "no" / "a.csv", "No such file"),
+        (file / "a.csv", "Not a directory"),
+        (tmp_path / "a.xyz", "'.xyz'"),
+        (tmp_path / ("a" * 300 + ".csv"), "too long"),
+    ]:
+        assert part in refusal(write, path, TWO, path=path)
+    assert "jsonl" in refusal(write, tmp_path / "a.jsonl", TWO, path=tmp_path / "a.jsonl", format="spans")
+    assert "no sentence" in refusal(write, tmp_path / "a.csv", [], path=tmp_path / "a.csv")
+    assert "null" in refusal(write, "a\0.csv", TWO, path=Path("a\\x00.csv"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_write_keeps_a_link_and_the_usual_mode(tmp_path):
+    put(tmp_path, "plain", b"")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    write(tmp_path / "link.csv", TWO)
+    assert (tmp_path / "link.csv").is_symlink() and read(tmp_path / "real.csv") == TWO
+    assert (tmp_path / "real.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+TOKENIZED = [  # words parted by a space each
+    ("Mr. Annan left.", "Mr. Annan left ."),
+    ("He left. She came.", "He left . She came ."),
+    ("U.S.-led, anti-U.S. talks in the U.S.", "U.S.-led , anti-U.S. talks in the U.S."),
+    ("Iraq's soldiers' wives didn't, can't, won't.", "Iraq 's soldiers ' wives did n't , ca n't , wo n't ."),
+    ("I'm sure we'll say they've, you're, he'd", "I 'm sure we 'll say they 've , you 're , he 'd"),
+    ("the ’90s: Korea’s don’t", "the ’90s : Korea ’s do n’t"),
+    ("You cannot. Shi'ite O'Connor", "You can not . Shi'ite O'Connor"),
+    ('"Yes," he said (twice).', '" Yes , " he said ( twice ) .'),
+    ("$3.5 million, 1,000 or 50% at 3:34:33.2", "$ 3.5 million , 1,000 or 50 % at 3:34:33.2"),
+    ("49-year-old, HIV/AIDS -- AT&T...", "49-year-old , HIV / AIDS -- AT&T ..."),
+    ("George W. Bush and J. K. Rowling", "George W. Bush and J. K. Rowling"),
+    ("In World War I. Then came World War II.", "In World War I . Then came World War II ."),
+    ("at 8 a.m. in D.C., on Nov. 9", "at 8 a.m. in D.C. , on Nov. 9"),
+    ("Peters Co. said: No. 5? No.", "Peters Co. said : No. 5 ? No ."),
+    ("of Acme Corp.", "of Acme Corp ."),
+    ("see https://a.org/b?c=d. Mail me@a.org, @you", "see https://a.org/b?c=d . Mail me@a.org , @you"),
+    ("東京です", "東 京 です"),
+    ("हिन्दी cafe\u0301 naïve", "हिन्दी cafe\u0301 naïve"),
+    ("snake_case 24th 1990s", "snake_case 24th 1990s"),
+    ("❤️😀", "❤️ 😀"),
+    (" \t\n", ""),
+]
+
+
+@pytest.mark.parametrize("text, words", TOKENIZED)
+def test_tokenize(text, words):
+    assert " ".join(word for word, _, _ in tokenize(text)) == words
+
+
+tricky = st.text(st.sampled_from("aBn't.'’-,&@:/ $U.S.5東\u0301\ufe0f😀\x85\ud800\0_\n")) | st.text()
+
+
+@PROPERTY
+@given(tricky, st.sampled_from([tokenize, pre_split]))
+def test_every_character_is_in_one_word(text, function):
+    found = function(text)
+    reached = 0
+    for word, start, end in found:
+        assert text[start:end] == word and word and not any(c.isspace() for c in word)
+        assert text[reached:start].strip() == ""
+        reached = end
+    assert text[reached:].strip() == ""
+    if function is pre_split:
+        assert [word for word, _, _ in found] == text.split()
+
+
+def test_spans_keep_their_extent(tmp_path):
+    """Every span's words, glued, are the span's text without white space, and nothing else is tagged."""
+    path = tmp_path / "a.jsonl"
+
+    @PROPERTY
+    @given(st.text(characters | st.sampled_from("aB.'-, 東")), st.sets(st.integers(0, 20), max_size=6))
+    def check(text, edges):
+        cuts = sorted(edge for edge in edges if edge <= len(text))
+        spans = [[a, b, "x"] for a, b in zip(cuts[::2], cuts[1::2], strict=False) if text[a:b].strip()]
+        path.write_text(json.dumps({"text": text, "label": spans}))
+        if not text.strip():
+            refusal(read, path, path=path, line=1)
+            return
+        [sentence] = read(path)
+        assert "".join(sentence.words) == "".join(text.split())
+        entities: list[str] = []
+        for word, tag in zip(*sentence, strict=True):
+            if tag == "B-x":
+                entities.append(word)
+            elif tag == "I-x":
+                entities[-1] += word
+        assert entities == ["".join(text[a:b].split()) for a, b, _ in spans]
+
+    check()
+
+
+# --- sets of sentences ------------------------------------------------------------------------------------------------
+
+MANY = [Sentence([f"w{i % 300}", "b"], ["O", "B-x" if i % 7 else "O"]) for i in range(400)]
+
+
+def test_split_parts_all_and_keeps_copies_together():
+    parts = split(MANY, seed=1)
+    assert list(parts) == ["train", "validation", "test"]
+    assert sum(parts.values(), []) != MANY and Counter(map(str, sum(parts.values(), []))) == Counter(map(str, MANY))
+    texts = [{tuple(s.words) for s in part} for part in parts.values()]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == 300
+    for part in parts.values():  # in the order given
+        remaining = iter(MANY)
+        assert all(sentence in remaining for sentence in part)
+    assert 0.7 < len(parts["train"]) / len(MANY) < 0.9
+
+
+def test_split_depends_on_seed_and_words_only():
+    parts = split(MANY, seed=1)
+    assert split(MANY, seed=2) != parts
+    more = split([*MANY, *(Sentence([f"new{i}"], ["O"]) for i in range(50))], seed=1)
+    assert all(set(map(str, parts[name])) <= set(map(str, more[name])) for name in parts)
+    retagged = split([Sentence(s.words, ["O"] * len(s.tags)) for s in MANY], seed=1)
+    assert [[s.words for s in part] for part in retagged.values()] == [[s.words for s in part] for part in parts.values()]
+
+
+def test_split_is_the_same_in_every_process():
+    code = (
+        "from ner.corpus import *; "
+        "parts = split([Sentence([f'w{i}'], ['O']) for i in range(100)], seed=7, fractions=(0.5, 0.25, 0.25)); "
+        "print(*(content_hash(part) for part in parts.values()))"
+    )
+    parts = split([Sentence([f"w{i}"], ["O"]) for i in range(100)], seed=7, fractions=(0.5, 0.25, 0.25))
+    expected = [content_hash(part) for part in parts.values()]
+    for hash_seed in "01":
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        output = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+        assert output.stdout.split() == expected
+
+
+@pytest.mark.parametrize("fractions", [(0.8, 0.2), (0.8, 0.1, 0.2), (1, 0, 0), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5)])
+def test_split_refuses_fractions(fractions):
+    assert "fractions" in refusal(split, MANY, path=None, seed=1, fractions=fractions)
+
+
+def test_split_refuses_an_empty_part():
+    assert "of 2 falls" in refusal(split, TWO, path=None, seed=1)
+    assert "of 0 falls to the train" in refusal(split, [], path=None, seed=1)
+
+
+@PROPERTY
+@given(*[st.lists(st.builds(Sentence, *[st.lists(st.text(max_size=2), max_size=3)] * 2), max_size=3)] * 2)
+def test_content_hash_tells_corpora_apart(a, b):
+    assert (content_hash(a) == content_hash(b)) == (a == b)
+
+
+def test_content_hash_frames():
+    framings = [
+        [Sentence(["a", "b"], ["O", "O"])],
+        [Sentence(["a b"], ["O O"])],
+        [Sentence(["a"], ["O"]), Sentence(["b"], ["O"])],
+        [Sentence(["a", "b", "O"], ["O"])],
+        [Sentence(["b"], ["O"]), Sentence(["a"], ["O"])],
+    ]
+    assert len({content_hash(sentences) for sentences in framings}) == len(framings)
+    assert content_hash(TWO) == content_hash(iter(TWO))
+
+
+def test_conflicts():
+    a, b = Sentence(["x", "y"], ["O", "O"]), Sentence(["x", "y"], ["B-p", "O"])
+    assert conflicts([]) == conflicts([a, a, TWO[0]]) == 0
+    assert conflicts([a, b, a, TWO[0], Sentence(["x", "y"], ["O", "B-p"])]) == 1
+    assert conflicts([a, b, *TWO, Sentence(["Mali"], ["O"])]) == 2
+    assert conflicts([Sentence(["x y"], ["O"]), a]) == 0
+
+
+def test_import_is_light():
+    code = "import sys, ner.corpus; assert not {'pandas', 'numpy', 'tensorflow', 'sklearn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- the corpus itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gmb():
+    if not os.environ.get("GMB_CSV"):
+        pytest.skip("GMB_CSV does not name ner_dataset.csv")
+    return read(os.environ["GMB_CSV"])
+
+
+def test_gmb_facts(gmb):
+    assert len(gmb) == 47_959
+    assert len({tuple(s.words) for s in gmb}) == 47_575
+    assert conflicts(gmb) == 35
+    words = Counter(word for s in gmb for word in s.words)
+    assert words.total() == 1_048_575
+    assert (words["None"], words['"'], words["–"], words["…"], words["5\xa0storm"]) == (10, 3686, 8, 4, 1)
+    tags = Counter(tag for s in gmb for tag in s.tags)
+    entities = {tag[2:]: count for tag, count in tags.items() if tag[0] == "B"}
+    assert entities == dict(geo=37_644, tim=20_333, org=20_143, per=16_990, gpe=15_870, art=402, eve=308, nat=201)
+    assert len(tags) == 17
+    assert gmb[0].words[:3] == ["Thousands", "of", "demonstrators"]
+    assert max(len(s.words) for s in gmb) == 104
+
+
+def test_gmb_splits_into_its_own_words(gmb):
+    same = sum([word for word, _, _ in tokenize(" ".join(s.words))] == s.words for s in gmb[:5000])
+    assert same > 0.99 * 5000
+
+
+def test_gmb_split(gmb):
+    parts = split(gmb, seed=0)
+    texts = [{tuple(s.words) for s in part} for part in parts.values()]
+    assert sum(map(len, texts)) == 47_575
+    assert [round(len(part) / len(gmb), 2) for part in parts.values()] == [0.8, 0.1, 0.1]

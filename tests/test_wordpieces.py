@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ner.errors import InputError
+from ner.wordpieces import WordPieces
+
+
+@pytest.fixture(scope="module")
+def word_pieces(tiny):
+    return WordPieces.load(tiny)
+
+
+def pieces_of(windows, w):
+    return windows.pieces[windows.starts[w] : windows.starts[w + 1]]
+
+
+def test_one_window_is_cls_pieces_sep_as_the_tokenizer_gives_them(word_pieces):
+    sentences = [["alex", "lives", "in", "London"], ["zebra"]]
+    windows = word_pieces.encode(sentences, 64)
+    for w, sentence in enumerate(sentences):
+        expected = word_pieces.tokenizer.encode(sentence, is_pretokenized=True).ids
+        assert pieces_of(windows, w).tolist() == expected
+    assert windows.words[windows.first].tolist() == [0, 1, 2, 3, 4]
+    assert windows.words[windows.starts[:-1]].tolist() == [-1, -1]  # [CLS] belongs to no word
+
+
+def test_a_word_the_tokenizer_makes_nothing_of_is_unknown(word_pieces):
+    windows = word_pieces.encode([["\x96", "in", "\u200b", "\ud800"]], 64)
+    assert word_pieces.tokenizer.encode(["\x96"], is_pretokenized=True, add_special_tokens=False).ids == []
+    assert windows.pieces[1] == word_pieces.unk
+    assert windows.words[windows.first].tolist() == [0, 1, 2, 3]
+
+
+def test_truncation_and_padding_of_the_checkpoint_are_switched_off(tiny):
+    loaded = WordPieces.load(tiny)
+    loaded.tokenizer.enable_truncation(4)
+    loaded.tokenizer.enable_padding(length=128)
+    windows = WordPieces(loaded.tokenizer).encode([["in"] * 30], 64)
+    assert windows.lengths.tolist() == [32]
+
+
+def test_long_sentences_are_cut_into_overlapping_windows_and_words_read_with_most_context(word_pieces):
+    windows = word_pieces.encode([["in"] * 100], row_length=32)
+    assert len(windows.sentences) > 3 and windows.lengths.max() <= 32
+    assert windows.words[windows.first].tolist() == list(range(100))
+    carried = windows.lengths - 2
+    owned = [int((windows.words[a:b] >= 0).sum()) for a, b in zip(windows.starts[:-1], windows.starts[1:], strict=True)]
+    assert all(o < c for o, c in zip(owned, carried, strict=True))  # every window carries context it does not own
+    for w in range(1, len(owned) - 1):  # inner windows: at least 7 pieces of context on both sides
+        inside = np.flatnonzero(windows.words[windows.starts[w] : windows.starts[w + 1]] >= 0)
+        assert inside[0] - 1 >= 7 and carried[w] - inside[-1] >= 7
+
+
+def test_a_word_longer_than_a_row_is_cut_and_counted(word_pieces):
+    windows = word_pieces.encode([["in", "-" * 100_000, "the"]], 64)
+    assert windows.cut_words == 1
+    assert windows.words[windows.first].tolist() == [0, 1, 2]
+    assert windows.lengths.max() <= 64
+
+
+words = st.lists(st.text(min_size=1, max_size=30), min_size=0, max_size=40)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(words, max_size=8), st.sampled_from([8, 16, 64]))
+def test_every_word_of_any_text_starts_in_exactly_one_window(word_pieces, sentences, row_length):
+    windows = word_pieces.encode(sentences, row_length)
+    total = sum(len(s) for s in sentences)
+    assert windows.num_words == total
+    assert windows.words[windows.first].tolist() == list(range(total))
+    assert (windows.lengths <= row_length).all() if len(windows.lengths) else total == 0
+    owner = np.repeat(np.arange(len(sentences)), [len(s) for s in sentences])
+    for w, sentence in enumerate(windows.sentences):
+        mine = windows.words[windows.starts[w] : windows.starts[w + 1]]
+        assert (owner[mine[mine >= 0]] == sentence).all()
+        assert pieces_of(windows, w)[0] == word_pieces.cls and pieces_of(windows, w)[-1] == word_pieces.sep
+
+
+def test_gmb_every_word_is_tagged_once_control_characters_and_long_sentences_included(gmb):
+    from ner import corpus, pretrained
+
+    sentences = corpus.read(gmb)
+    pieces = WordPieces.load(pretrained.find("sentence-transformers/all-MiniLM-L6-v2"))
+    windows = pieces.encode([s.words for s in sentences], 64)
+    assert (len(sentences), windows.num_words) == (47_959, 1_048_575)
+    assert np.array_equal(windows.words[windows.first], np.arange(1_048_575))
+    assert len(windows.sentences) > len(sentences)  # some sentences are longer than a row of 64
+    assert len(pieces.encode([s.words for s in sentences], 512).pieces) == pytest.approx(1_272_799, abs=100)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no tokenizer.json or vocab.txt"):
+        WordPieces.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        WordPieces.load(tmp_path)

@@ -1,0 +1,111 @@
+"""Fine-tune a BERT encoder for named-entity recognition: python train.py --help"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ner.cli import run_main
+from ner.config import to_toml, train_config
+from ner.errors import InputError
+
+
+def main(arguments: list[str]) -> int:
+    config = train_config(arguments)
+
+    # Devices first: they can only be set up before anything else touches TensorFlow.
+    from ner.strategy import choose, compute_dtype, import_tensorflow
+
+    import_tensorflow()
+    import tensorflow as tf
+
+    from ner import batches, dataset, loop, pretrained, run_folder
+    from ner.checkpoint import Checkpoints, State
+    from ner.dashboard import Dashboard, predictions_as_markdown
+    from ner.inference import by_sentence, predict_words
+    from ner.optimizer import AdamW
+    from ner.progress import say
+    from ner.scoring import Scores, score
+    from ner.step import make_predict_step, make_train_steps, trainable
+    from ner.tagger import TaggingModel
+    from ner.tagset import TagSet
+    from ner.wordpieces import WordPieces
+
+    devices = choose(config.tpu, timeout=config.tpu_timeout, gpus=config.gpus, cpu_replicas=config.cpu_replicas)
+    strategy, replicas = devices.strategy, devices.strategy.num_replicas_in_sync
+    dtype = compute_dtype(config.compute_dtype, devices.kind)
+    say(f"device: {devices.reason}; {replicas} replica{'s' * (replicas > 1)}, products in {dtype.name}")
+
+    # Corpus -> tags -> word pieces.
+    config = run_folder.named(dataset.resolve(config))
+    run_folder.check(config)
+    splits = dataset.load(config, say)
+    dataset.check_trainable(splits, config)
+    tags = TagSet.fit(splits["train"])
+    folder = pretrained.find(config.encoder, config.encoder_revision)
+    shape = pretrained.encoder_config(folder)
+    word_pieces = WordPieces.load(folder)
+    longest = shape.max_position_embeddings
+    row_length = config.row_length or batches.choose_row_length(
+        word_pieces.encode([s.words for s in splits["train"]], longest).lengths, longest
+    )
+    if row_length > longest:
+        raise InputError(f"--row-length {row_length} is more than the encoder's {longest} positions", mend=f"give at most {longest}")
+    windows = {name: word_pieces.encode([s.words for s in splits[name]], row_length) for name in ("train", "validation")}
+    labels = batches.Labels(tags.encode([s.tags for s in splits["train"]]), tags.padding_id, config.label_pieces)
+    rows_per_step = -(-config.rows // (replicas * config.accumulate)) * replicas * config.accumulate
+    say(
+        f"data: {', '.join(f'{len(s):,} {name}' for name, s in splits.items())} sentences from {config.data or config.train}; "
+        f"{tags.num_tags} tags; {config.batching} rows of {row_length}"
+    )
+
+    # Model and optimizer, with the same variables on every replica.
+    tf.keras.utils.set_random_seed(config.seed)
+    with strategy.scope():
+        model = TaggingModel(
+            shape, tags.num_tags, dropout_rate=config.dropout, encoder_dropout=config.encoder_dropout, compute_dtype=dtype, seed=config.seed
+        )
+        pretrained.load(model, folder, classifier=False)
+        optimizer = AdamW(trainable(model), weight_decay=config.weight_decay, clip_norm=config.clip_norm)
+    compile_whole_step = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
+    train_steps = make_train_steps(strategy, model, optimizer, seed=config.seed, accumulate=config.accumulate, jit=compile_whole_step)
+    predict_step = make_predict_step(strategy, model, jit=compile_whole_step)
+
+    # The run's folder: started afresh, or continued from its newest whole checkpoint.
+    output = Path(config.output or "")
+    fingerprint = run_folder.fingerprint(config, splits, folder, row_length, rows_per_step)
+    checkpoints = Checkpoints(output / "checkpoints", trainable(model), optimizer, keep=config.keep_checkpoints, fingerprint=fingerprint)
+    state = run_folder.resume(checkpoints, say) if config.resume else State()
+    if state.finished:
+        say(f"{output}: finished already, best validation F1 {state.best_f1} in epoch {state.best_epoch}")
+        return 0
+    run_folder.prepare(config, state)
+    dashboard = Dashboard(output, step=state.step)
+    if state.step == 0:
+        dashboard.text("configuration", f"```toml\n{to_toml(config)}```", step=0)
+
+    # Validation: every word of every sentence gets one tag; seqeval scores whole sentences.
+    sentences = splits["validation"]
+    gold, words = [s.tags for s in sentences], [s.words for s in sentences]
+
+    def validate(step: int) -> Scores:
+        ids, _ = predict_words(predict_step, strategy, windows["validation"], row_length)
+        predicted = by_sentence(tags.decode(ids), words)
+        dashboard.text("validation/sample", predictions_as_markdown(words[:20], gold[:20], predicted[:20]), step)
+        return score(gold, predicted)
+
+    def save_best(scores: Scores) -> None:
+        noted = {"row_length": row_length, "compute_dtype": dtype.name, "validation": scores.as_dict()}
+        pretrained.save(model, output / "model", source=folder, tags=tags.names, extra={"ner": noted})
+
+    run = loop.Run(
+        config, strategy, train_steps, windows["train"], labels, row_length, rows_per_step, validate, save_best, checkpoints, dashboard
+    )
+    state = loop.fit(run, state)
+    say(f"best validation F1 {state.best_f1} (seqeval default mode) in epoch {state.best_epoch}; model in {output / 'model'}")
+    say(f"next: python evaluate.py --ckpt {output}    tensorboard --logdir {output.parent} --host localhost")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
