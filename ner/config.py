@@ -237,7 +237,7 @@ def load_toml(path: str | Path) -> Config:
 
 
 def _has_type(value: object, kind: object) -> bool:
-    if isinstance(kind, types.UnionType):
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return any(_has_type(value, k) for k in typing.get_args(kind))
     if typing.get_origin(kind) is Literal:
         return value in typing.get_args(kind)
@@ -263,5 +263,5 @@ def _toml_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
     return repr(value)

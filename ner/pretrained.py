@@ -40,9 +40,9 @@ def find(name: str, revision: str | None = None) -> Path:
 
     Raises InputError where none of them has it. ``HF_HUB_OFFLINE=1`` keeps it off the network.
     """
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if not name or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError("no such folder", path=name, mend="name a checkpoint folder, or a model on the Hugging Face hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError

@@ -18,7 +18,7 @@ from ner.tagger import TaggingModel
 
 
 class StepMetrics(NamedTuple):
-    """Over one host call: mean loss and gradient norm (float32 scalars), first step with a non-finite loss or gradient (int64; -1: none)."""
+    """Over one host call: mean loss and gradient norm (float32 scalars), first step at which either was not finite (int64; -1: none)."""
 
     loss: tf.Tensor
     gradient_norm: tf.Tensor

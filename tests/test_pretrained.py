@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ner import pretrained
+from ner.errors import InputError
+from ner.step import trainable
+from ner.tagger import TaggingModel
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    return shutil.copytree(tiny, tmp_path / "model")
+
+
+def model_of(folder, tags=5):
+    return TaggingModel(pretrained.encoder_config(folder), tags, seed=3)
+
+
+def rewrite(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_every_variable_of_the_model_is_in_the_layout_once(tiny):
+    model = model_of(tiny)
+    placed = [variable for _, variable in pretrained.layout(model)]
+    assert len(placed) == len({id(v) for v in placed}) == len(trainable(model))
+
+
+def test_save_then_load_is_the_identity_and_the_padding_unit_is_not_saved(tiny, tmp_path):
+    model = model_of(tiny)
+    pretrained.load(model, tiny, classifier=False)
+    tags = ("B-geo", "B-per", "I-geo", "I-per", "O")
+    pretrained.save(model, tmp_path / "out", source=tiny, tags=tags, extra={"ner": {"row_length": 64}})
+    saved, original = load_file(tmp_path / "out" / "model.safetensors"), load_file(tiny / "model.safetensors")
+    assert set(saved) == set(original) and saved["classifier.weight"].shape == (5, 32)
+    for name in saved:
+        if not name.startswith("classifier"):
+            np.testing.assert_array_equal(saved[name], original[name])
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architectures"] == ["BertForTokenClassification"] and config["id2label"]["4"] == "O"
+    assert pretrained.tag_names(tmp_path / "out") == tags
+    again = model_of(tiny)
+    pretrained.load(again, tmp_path / "out", classifier=True)
+    np.testing.assert_array_equal(again.tag_kernel.numpy()[:, :5], model.tag_kernel.numpy()[:, :5])
+    assert (again.tag_kernel.numpy()[:, 5] == 0).all()
+
+
+def test_the_saved_tokenizer_neither_cuts_nor_pads(tiny, folder, tmp_path):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["truncation"] = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    pretrained.save(model_of(tiny), tmp_path / "out", source=folder, tags=("O",) * 5)
+    saved = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
+    assert saved["truncation"] is None and saved["padding"] is None
+
+
+def test_bare_and_old_checkpoints_load(folder):
+    """Without the ``bert.`` prefix, with gamma and beta, with pooler and pre-training heads."""
+
+    def old(tensors):
+        for name in list(tensors):
+            renamed = name.removeprefix("bert.").replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+            tensors[renamed] = tensors.pop(name)
+        tensors["pooler.dense.weight"] = np.zeros((32, 32), np.float32)
+        tensors["cls.predictions.bias"] = np.zeros(119, np.float32)
+        tensors["embeddings.position_ids"] = np.arange(64)[None]
+
+    expected = load_file(folder / "model.safetensors")["bert.embeddings.LayerNorm.weight"]
+    rewrite(folder, old)
+    model = model_of(folder)
+    pretrained.load(model, folder, classifier=True)
+    np.testing.assert_array_equal(model.encoder.embedding_scale.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("bert.encoder.layer.1.attention.self.key.bias"), "key.bias is missing"),
+        (lambda t: t.update(extra=np.zeros(3, np.float32)), "bert.extra has no place in the model"),
+        (lambda t: t.update({"bert.encoder.layer.0.output.dense.weight": np.zeros((32, 63), np.float32)}), "is [32, 63], not [32, 64]"),
+    ],
+    ids=["missing", "unused", "shape"],
+)
+def test_weights_that_do_not_fit_are_listed_and_nothing_is_assigned(folder, change, message):
+    rewrite(folder, change)
+    model = model_of(folder)
+    before = [v.numpy().copy() for v in trainable(model)]
+    with pytest.raises(InputError) as error:
+        pretrained.load(model, folder, classifier=True)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    for old, new in zip(before, trainable(model), strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+
+
+def set_key(key, value):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        config[key] = value
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_key("model_type", "roberta"), "model_type is 'roberta'"),
+        (set_key("hidden_act", "swish"), "hidden_act 'swish'"),
+        (set_key("position_embedding_type", "relative_key"), "position_embedding_type"),
+        (set_key("hidden_size", "32"), "hidden_size is '32'"),
+        (set_key("hidden_size", 30), "does not divide"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be read"),
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:100]), "model.safetensors: cannot be read"),
+    ],
+)
+def test_a_folder_that_is_no_bert_is_refused_in_one_line(folder, change, message):
+    change(folder)
+    with pytest.raises(InputError) as error:
+        pretrained.load(model_of(folder), folder, classifier=True)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_packaged_encoder_is_found_by_its_hub_name_offline():
+    folder = pretrained.find("sentence-transformers/all-MiniLM-L6-v2")
+    assert pretrained.encoder_config(folder).hidden_size == 384
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "no such model", "./nowhere", "/nowhere", "a/b/c", ""])
+def test_an_unknown_encoder_is_refused_in_one_line(name):
+    with pytest.raises(InputError) as error:
+        pretrained.find(name)
+    assert "\n" not in str(error.value)
