@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     import_tensorflow()
     import tensorflow as tf
 
-    from ner import batches, dataset, loop, pretrained, run_folder
+    from ner import batches, dataset, loop, pretrained, run_folder, throughput
     from ner.checkpoint import Checkpoints, State
     from ner.dashboard import Dashboard, predictions_as_markdown
     from ner.inference import by_sentence, predict_words
@@ -98,8 +98,23 @@ def main(arguments: list[str]) -> int:
         noted = {"row_length": row_length, "compute_dtype": dtype.name, "validation": scores.as_dict()}
         pretrained.save(model, output / "model", source=folder, tags=tags.names, extra={"ner": noted})
 
+    peak = throughput.matmul_peak(dtype, shape.hidden_size) * replicas if config.measure_peak else None
+    if peak:
+        say(f"device: {peak / 1e9:,.0f} GFLOP/s of {dtype.name} matrix products, measured")
     run = loop.Run(
-        config, strategy, train_steps, windows["train"], labels, row_length, rows_per_step, validate, save_best, checkpoints, dashboard
+        config=config,
+        strategy=strategy,
+        train_steps=train_steps,
+        windows=windows["train"],
+        labels=labels,
+        row_length=row_length,
+        rows_per_step=rows_per_step,
+        validate=validate,
+        save_best=save_best,
+        checkpoints=checkpoints,
+        dashboard=dashboard,
+        flops_per_piece=throughput.flops_per_piece(model),
+        peak_flops=peak,
     )
     state = loop.fit(run, state)
     say(f"best validation F1 {state.best_f1} (seqeval default mode) in epoch {state.best_epoch}; model in {output / 'model'}")

@@ -30,8 +30,6 @@ class State:
     best_epoch: int = 0
     stale_epochs: int = 0
     finished: bool = False
-    seconds: float = 0.0
-    pieces: int = 0
 
 
 class Checkpoints:

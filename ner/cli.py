@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from ner.errors import InputError
+from ner.errors import InputError, RunStopped
 
 
 def run_main(main: Callable[[list[str]], int]) -> int:
@@ -16,6 +16,9 @@ def run_main(main: Callable[[list[str]], int]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except RunStopped as stop:
+        print(stop, file=sys.stderr)
+        return 1
     except BrokenPipeError:  # predict.py | head: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

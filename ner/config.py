@@ -101,6 +101,11 @@ class Config:
     steps_per_call: int = 20
     """Updates per host call; the scalars are logged once a call."""
 
+    measure_peak: bool = False
+    """Measure the device's matrix products first, and log the share of them that the model's FLOP/s reach (train/mfu)."""
+    profile: bool = False
+    """Write a TensorBoard profile of the second host call."""
+
     # --- the run ---
     config: str | None = None
     """A TOML file with any of these keys."""

@@ -20,6 +20,10 @@ class InputError(Exception):
         super().__init__(f"{where}{printable(what)}; {printable(mend)}")
 
 
+class RunStopped(Exception):
+    """A run ended before its end, with its last checkpoint kept: asked to stop, or a loss that is not finite. One line, exit status 1."""
+
+
 def printable(text: str, limit: int = 500) -> str:
     """``text`` with control, format and unpaired surrogate characters escaped, cut in the middle beyond ``limit`` characters."""
     if len(text) > limit:

@@ -81,6 +81,8 @@ class Tagger:
         Raises InputError if ``path`` is none of these.
         """
         from ner import pretrained, strategy
+
+        strategy.import_tensorflow()
         from ner.step import make_predict_step
         from ner.tagger import TaggingModel
 

@@ -7,28 +7,25 @@ import signal
 import time
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from ner import batches, progress
 from ner.checkpoint import Checkpoints, State
 from ner.config import Config
 from ner.dashboard import Dashboard, validation_scalars
+from ner.errors import RunStopped
 from ner.optimizer import learning_rates
 from ner.scoring import Scores
 from ner.wordpieces import Windows
 
 
-class Stopped(Exception):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved where it stands."""
-
-
-class NotFinite(Exception):
-    """A loss or gradient was not finite; the message names the steps."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What ``fit`` works with; ``train_steps`` is of ner.step, ``validate`` scores the current weights, ``save_best`` keeps them."""
+    """What ``fit`` works with; ``train_steps`` is of ner.step, ``validate`` scores the current weights, ``save_best`` keeps them.
+
+    ``flops_per_piece`` and ``peak_flops`` (of all devices, FLOP/s; None: not measured) are of ner.throughput.
+    """
 
     config: Config
     strategy: tf.distribute.Strategy
@@ -41,6 +38,8 @@ class Run:
     save_best: Callable[[Scores], None]
     checkpoints: Checkpoints
     dashboard: Dashboard
+    flops_per_piece: float
+    peak_flops: float | None
 
     def epoch(self, number: int) -> batches.Epoch:
         """The rows of epoch ``number`` (from 0)."""
@@ -50,7 +49,7 @@ class Run:
 
 
 def fit(run: Run, state: State) -> State:
-    """Train from ``state`` to the end; on a clean stop everything is saved and Stopped is raised."""
+    """Train from ``state`` to the end; on a clean stop everything is saved and RunStopped is raised."""
     config = run.config
     total = config.epochs * run.epoch(0).steps
     with _stop_requests() as stop_requested:
@@ -76,60 +75,70 @@ def fit(run: Run, state: State) -> State:
 def _train_epoch(run: Run, state: State, total: int, stop_requested: Callable[[], bool]) -> dict[str, float]:
     """The updates left in the epoch; the scalars of the last host call are returned, for the record that validation completes."""
     config = run.config
+    asked = time.perf_counter()
     epoch = run.epoch(state.epoch)
     begins = epoch.begins(state.step_in_epoch)
-    iterators = [
-        iter(batches.distribute(run.strategy, rows, run.rows_per_step, begin)) for rows, begin in zip(epoch.rows, begins, strict=True)
-    ]
+    iterators = [iter(batches.distribute(run.strategy, r, run.rows_per_step, b)) for r, b in zip(epoch.rows, begins, strict=True)]
+    waited = time.perf_counter() - asked
     values: dict[str, float] = {}
-    calls = epoch.calls(state.step_in_epoch, config.steps_per_call, config.checkpoint_every_steps)
     with progress.epoch_bar(state.epoch + 1, config.epochs, epoch.steps, state.step_in_epoch) as advance:
-        for shape, steps in calls:
+        for shape, steps in epoch.calls(state.step_in_epoch, config.steps_per_call, config.checkpoint_every_steps):
             if values:
                 run.dashboard.scalars(state.step, state.epoch + 1, values)
-            began = time.perf_counter()
-            rates = learning_rates(state.step, steps, total, peak=config.learning_rate, warmup=config.warmup, schedule=config.schedule)
-            padded = tf.pad(tf.constant(rates), [[0, config.steps_per_call - steps]])  # one shape, one trace
-            metrics = run.train_steps(
-                iterators[shape],
-                tf.constant(steps, tf.int64),
-                tf.constant(state.step, tf.int64),
-                tf.ensure_shape(padded, [config.steps_per_call]),
-            )
-            loss, norm, bad = float(metrics.loss), float(metrics.gradient_norm), int(metrics.first_bad_step)
-            seconds = time.perf_counter() - began
-            if bad >= 0:
-                _not_finite(config, state.step, steps, bad)
-            taken = slice(begins[shape] * run.rows_per_step, (begins[shape] + steps) * run.rows_per_step)
-            begins[shape] += steps
-            segments = epoch.rows[shape].segments[taken]
-            pieces = int((segments > 0).sum())
-            state.step, state.step_in_epoch = state.step + steps, state.step_in_epoch + steps
-            state.seconds, state.pieces = state.seconds + seconds, state.pieces + pieces
-            values = {
-                "train/loss": loss,
-                "train/learning_rate": float(rates[-1]),
-                "train/gradient_norm": norm,
-                "train/tokens_per_second": pieces / seconds,
-                "train/padding_share": 1.0 - pieces / segments.size,
-            }
-            advance(steps, loss, pieces / seconds)
+            first = begins[shape] * run.rows_per_step
+            segments = epoch.rows[shape].segments[first : first + steps * run.rows_per_step]
+            values = _host_call(run, iterators[shape], state, steps, total, segments)
+            values["train/data_wait_seconds"] += waited
+            waited, begins[shape] = 0.0, begins[shape] + steps
+            advance(steps, values["train/loss"], values["train/tokens_per_second"])
             due = config.checkpoint_every_steps and state.step_in_epoch % config.checkpoint_every_steps == 0
             ends = state.step_in_epoch == epoch.steps  # the epoch's own checkpoint comes after its validation
             if (due or stop_requested()) and not ends:
                 run.dashboard.scalars(state.step, state.epoch + 1, values)
-                values = {}
                 run.dashboard.flush()
                 run.checkpoints.save(state)
+                values = {}
             if stop_requested() and not ends:
-                raise Stopped(f"stopped after step {state.step}; --resume continues")
+                raise RunStopped(f"stopped after step {state.step}; --resume continues")
+    return values
+
+
+def _host_call(run: Run, iterator, state: State, steps: int, total: int, segments: np.ndarray) -> dict[str, float]:
+    """``steps`` updates; moves ``state`` on and returns the scalars. segments: int32 [rows of the call, row length], 0 is padding."""
+    config = run.config
+    shape = config.steps_per_call  # of the rates, whatever the steps of this call: one trace
+    rates = learning_rates(state.step, shape, total, peak=config.learning_rate, warmup=config.warmup, schedule=config.schedule)
+    profiled = config.profile and state.step == config.steps_per_call
+    if profiled:
+        tf.profiler.experimental.start(str(run.dashboard.events))
+    began = time.perf_counter()
+    metrics = run.train_steps(iterator, tf.constant(steps, tf.int64), tf.constant(state.step, tf.int64), tf.constant(rates))
+    loss, norm, bad = float(metrics.loss), float(metrics.gradient_norm), int(metrics.first_bad_step)
+    seconds = time.perf_counter() - began
+    if profiled:
+        tf.profiler.experimental.stop()
+    if bad >= 0:
+        _not_finite(config, state.step, steps, bad)
+    pieces = int(np.count_nonzero(segments))
+    state.step, state.step_in_epoch = state.step + steps, state.step_in_epoch + steps
+    values = {
+        "train/loss": loss,
+        "train/learning_rate": float(rates[steps - 1]),
+        "train/gradient_norm": norm,
+        "train/tokens_per_second": pieces / seconds,
+        "train/padding_share": 1.0 - pieces / segments.size,
+        "train/data_wait_seconds": float(metrics.data_seconds),
+        "train/model_flops_per_second": run.flops_per_piece * pieces / seconds,
+    }
+    if run.peak_flops:
+        values["train/mfu"] = values["train/model_flops_per_second"] / run.peak_flops
     return values
 
 
 def _not_finite(config: Config, first: int, steps: int, bad: int) -> None:
     message = f"loss or gradient not finite at step {bad + 1} (host call of steps {first + 1} to {first + steps})"
     if config.non_finite == "stop":
-        raise NotFinite(f"{message}; lower --learning-rate, or --non-finite skip leaves such updates out")
+        raise RunStopped(f"{message}; lower --learning-rate, or --non-finite skip leaves such updates out")
     progress.say(f"warning: {message}; the update was left out")
 
 

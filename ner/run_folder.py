@@ -20,7 +20,7 @@ from ner.errors import InputError
 FREE = (
     *DATA_KEYS,
     *("format", "encoding", "encoder", "encoder_revision", "row_length", "rows"),
-    *("tpu", "tpu_timeout", "gpus", "cpu_replicas", "steps_per_call", "non_finite"),
+    *("tpu", "tpu_timeout", "gpus", "cpu_replicas", "steps_per_call", "non_finite", "measure_peak", "profile"),
     *("config", "output", "overwrite", "resume", "checkpoint_every_steps", "keep_checkpoints"),
 )
 

@@ -18,11 +18,15 @@ from ner.tagger import TaggingModel
 
 
 class StepMetrics(NamedTuple):
-    """Over one host call: mean loss and gradient norm (float32 scalars), first step at which either was not finite (int64; -1: none)."""
+    """Over one host call: mean loss and gradient norm (float32 scalars), first step at which either was not finite (int64; -1: none).
+
+    ``data_seconds`` (float64 scalar) is the time spent asking the input pipeline for rows: an upper bound on what the device waited.
+    """
 
     loss: tf.Tensor
     gradient_norm: tf.Tensor
     first_bad_step: tf.Tensor
+    data_seconds: tf.Tensor
 
 
 def loss_and_gradients(model: TaggingModel, batch, total: tf.Tensor, seed: tf.Tensor, training: bool = True):
@@ -82,13 +86,16 @@ def make_train_steps(
 
     @tf.function
     def train_steps(iterator, count, first_step, learning_rates):
-        losses, norms, bad = tf.constant(0.0), tf.constant(0.0), tf.constant(-1, tf.int64)
+        losses, norms, bad, waited = tf.constant(0.0), tf.constant(0.0), tf.constant(-1, tf.int64), tf.constant(0.0, tf.float64)
         for i in tf.range(count):
-            loss, norm, finite = strategy.run(replica_step, args=(next(iterator), first_step + i, learning_rates[i]))
+            asked = tf.timestamp()
+            batch = next(iterator)
+            waited += tf.timestamp() - asked
+            loss, norm, finite = strategy.run(replica_step, args=(batch, first_step + i, learning_rates[i]))
             losses, norms = losses + one(loss), norms + one(norm)
             bad = tf.where((bad < 0) & ~one(finite), first_step + i, bad)
         number = tf.cast(count, tf.float32)
-        return StepMetrics(losses / number, norms / number, bad)
+        return StepMetrics(losses / number, norms / number, bad, waited)
 
     return train_steps
 

@@ -68,8 +68,15 @@ def test_other_bad_usage_is_refused(tmp_path, tiny):
 
 @pytest.mark.parametrize("program", ["train.py", "evaluate.py", "predict.py"])
 def test_help_imports_neither_tensorflow_nor_transformers(program):
-    code = f"import runpy, sys; sys.argv = ['{program}', '--help']\ntry: runpy.run_path('{program}', run_name='__main__')\nexcept SystemExit: pass\n"
-    done = run("-c", code + "print([m for m in ('tensorflow', 'transformers', 'seqeval', 'sklearn') if m in sys.modules])")
+    code = f"""
+import runpy, sys
+sys.argv = ['{program}', '--help']
+try:
+    runpy.run_path('{program}', run_name='__main__')
+except SystemExit:
+    print([m for m in ('tensorflow', 'transformers', 'seqeval', 'sklearn') if m in sys.modules])
+"""
+    done = run("-c", code)
     assert done.stdout.strip().endswith("[]"), done.stdout[-500:]
 
 
@@ -90,6 +97,7 @@ def test_the_quickstart_is_split_so_that_names_are_mostly_new():
     assert len({tag for s in train for tag in s.tags}) == 17
 
     def names(sentences):
-        return {" ".join(s.words[a:b]) for s in sentences for kind, a, b in spans(s.tags) if kind in ("per", "org", "art", "eve", "nat", "geo")}
+        kinds = ("per", "org", "art", "eve", "nat", "geo")
+        return {" ".join(s.words[a:b]) for s in sentences for kind, a, b in spans(s.tags) if kind in kinds}
 
     assert len(names(validation) & names(train)) < 0.2 * len(names(validation))

@@ -84,7 +84,7 @@ def test_the_shipped_experiments_load(path):
 def test_every_key_has_help():
     source = Path(__file__).parent.parent.joinpath("ner/config.py").read_text()
     for field in dataclasses.fields(Config):
-        assert f'    {field.name}: ' in source
+        assert f"    {field.name}: " in source
         after = source.split(f"    {field.name}: ", 1)[1].split("\n")[1]
         assert after.strip().startswith('"""'), field.name
 

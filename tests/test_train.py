@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from ner import corpus
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 6
+CLOCK = ("train/tokens_per_second", "train/data_wait_seconds", "train/model_flops_per_second", "train/mfu")
 
 
 def run(*command, input=None, env=None):
@@ -54,7 +56,7 @@ def records(folder):
 
 
 def without_clock(folder):
-    return [{k: v for k, v in record.items() if k != "train/tokens_per_second"} for record in records(folder)]
+    return [{k: v for k, v in record.items() if k not in CLOCK} for record in records(folder)]
 
 
 def test_training_says_what_it_took_and_nothing_of_tensorflows_noise(trained):
@@ -101,7 +103,7 @@ def test_event_files_hold_what_metrics_jsonl_holds(trained):
 
 def test_evaluate_gives_the_f1_that_training_printed_to_the_last_digit(trained, tmp_path):
     output, done = trained
-    result = run("evaluate.py", "--ckpt", output, "--json", tmp_path / "s.json", "--predictions", tmp_path / "p.txt", "--html", tmp_path / "r.html")
+    result = run("evaluate.py", "--ckpt", output, "--json", tmp_path / "s.json", "--html", tmp_path / "r.html")
     assert result.returncode == 0, result.stderr
     best = max(r["validation/f1"] for r in records(output) if "validation/f1" in r)
     scores = json.loads((tmp_path / "s.json").read_text())
@@ -162,6 +164,35 @@ def test_a_run_that_crashed_and_resumed_has_the_bits_of_one_that_did_not(trained
     assert without_clock(output) == without_clock(trained[0])
     whole, again = events(trained[0]), events(output)
     assert {tag: [s for s, _ in points] for tag, points in whole.items()} == {tag: [s for s, _ in points] for tag, points in again.items()}
+
+
+def test_a_run_asked_to_stop_saves_exits_1_and_continues_to_the_same_bits(trained, flags, tmp_path):
+    output = tmp_path / "stopped"
+    command = [sys.executable, "train.py", *map(str, flags), "--output", str(output)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 2/"):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait() == 1
+        assert "--resume continues" in process.stderr.read()
+    assert run("train.py", "--output", output, "--resume").returncode == 0  # the run's own config.toml
+    assert (output / "model" / "model.safetensors").read_bytes() == (trained[0] / "model" / "model.safetensors").read_bytes()
+    assert [r["step"] for r in records(output)] == sorted({r["step"] for r in records(output)})
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(flags, trained, tmp_path):
+    output = tmp_path / "damaged"
+    assert run("-c", CRASH.format(after=4), *flags, "--output", output).returncode == 9
+    newest = sorted((output / "checkpoints").glob("step-*"))[-1]
+    data = next(newest.glob("variables.data*"))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    resumed = run("train.py", *flags, "--output", output, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"{newest} is damaged ({data.name} does not match its checksum)" in resumed.stdout
+    assert (output / "model" / "model.safetensors").read_bytes() == (trained[0] / "model" / "model.safetensors").read_bytes()
+    assert without_clock(output) == without_clock(trained[0])
 
 
 def test_resume_of_a_finished_run_is_done_and_of_another_run_is_refused(trained, flags):

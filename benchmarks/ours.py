@@ -1,0 +1,227 @@
+"""This project's contenders, and the source text's way where it needs TensorFlow: run by run.py in the project's own environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import worker  # noqa: E402
+
+
+def training(meter: worker.Meter, arguments: list[str]) -> None:
+    """``train.py ARGUMENTS`` itself, measured from its dashboard: a step here is a host call there. Work: real word pieces.
+
+    Validation is not measured; its F1 is reported, and the round ends with it.
+    """
+    import train
+    from ner import loop
+
+    shipped = loop.fit
+
+    def fit(run: loop.Run, state):
+        # Windows of a long sentence overlap; a word piece counts once, and so do [CLS] and [SEP] of each sentence.
+        windows = run.windows
+        real = np.count_nonzero(windows.words >= 0) + 2 * len(np.unique(windows.sentences))
+        counted = Counted(run.dashboard, state, meter, share=real / len(windows.pieces))
+
+        def validate(step: int):
+            counted.count()
+            meter.stop()
+            scores = run.validate(step)
+            meter.report(f1=scores.f1)
+            return scores
+
+        meter.start()
+        return shipped(dataclasses.replace(run, dashboard=counted, validate=validate), state)
+
+    loop.fit = fit
+    status = train.main(arguments)
+    assert status == 0
+
+
+class Counted:
+    """The run's dashboard, which also tells the meter of each host call."""
+
+    def __init__(self, dashboard, state, meter: worker.Meter, share: float):
+        self.dashboard, self.state, self.meter, self.share, self.seen = dashboard, state, meter, share, 0
+
+    def scalars(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        self.dashboard.scalars(step, epoch, values)
+        if "validation/f1" not in values:
+            self.meter.step(self.new_pieces())
+
+    def count(self) -> None:
+        """Count the epoch's last host call, whose scalars are recorded after validation only."""
+        self.meter.work += self.new_pieces()
+
+    def new_pieces(self) -> float:
+        new, self.seen = self.state.pieces - self.seen, self.state.pieces
+        return new * self.share
+
+    def text(self, *arguments) -> None:
+        self.dashboard.text(*arguments)
+
+    def flush(self) -> None:
+        self.dashboard.flush()
+
+
+def prediction(meter: worker.Meter, model: str, test: str) -> None:
+    """Every word's tag and score, all sentences at once. Work: sentences."""
+    from ner.inference import Tagger
+    from ner.strategy import import_tensorflow
+
+    import_tensorflow()
+    sentences = [s["tokens"] for s in worker.read(test)]
+    tagger = Tagger.load(model)
+    meter.start()
+    while True:
+        tagger.tag(sentences)
+        meter.step(len(sentences))
+
+
+def encoding(meter: worker.Meter, gmb: str, encoder: str) -> None:
+    """From the CSV to the packed rows of an epoch, nothing kept from one round to the next. Work: real word pieces."""
+    from ner import batches, corpus
+    from ner.tagset import TagSet
+    from ner.wordpieces import WordPieces
+
+    word_pieces = WordPieces.load(Path(encoder))
+    meter.start()
+    while True:
+        marks = [time.perf_counter()]
+        sentences = corpus.read(gmb)
+        marks.append(time.perf_counter())
+        row_length = batches.choose_row_length(word_pieces.encode([s.words for s in sentences], 512).lengths, 512)
+        windows = word_pieces.encode([s.words for s in sentences], row_length)
+        marks.append(time.perf_counter())
+        tags = TagSet.fit(sentences)
+        labels = batches.Labels(tags.encode([s.tags for s in sentences]), tags.padding_id)
+        batches.make_epoch(windows, "packed", row_length, 16, labels, seed=0, epoch=0)
+        marks.append(time.perf_counter())
+        stages = dict(zip(("CSV", "word pieces, twice: first for the row length", "labels and packing"), np.diff(marks).tolist(), strict=True))
+        real = np.count_nonzero(windows.words >= 0) + 2 * len(sentences)
+        del sentences, windows, tags, labels
+        meter.step(int(real), stages=stages)
+
+
+def word_by_word(meter: worker.Meter, gmb: str, encoder: str) -> None:
+    """The source text's way: pandas, groupby, and ``tokenizer.encode(word)`` for each word in a Python loop. Work: real word pieces."""
+    import pandas as pd
+    from tokenizers import BertWordPieceTokenizer
+
+    tokenizer = BertWordPieceTokenizer(str(Path(encoder, "vocab.txt")), lowercase=True)
+    meter.start()
+    while True:
+        marks = [time.perf_counter()]
+        frame = pd.read_csv(gmb, encoding="latin-1", keep_default_na=False, na_values={"Sentence #": [""]})
+        frame["Sentence #"] = frame["Sentence #"].ffill()
+        sentences = frame.groupby("Sentence #")["Word"].apply(list)
+        marks.append(time.perf_counter())
+        total = 0
+        for words in sentences:
+            pieces = []
+            for word in words:
+                pieces.extend(tokenizer.encode(word, add_special_tokens=False).ids)
+            total += len(pieces) + 2
+        marks.append(time.perf_counter())
+        stages = dict(zip(("CSV and groupby", "word pieces"), np.diff(marks).tolist(), strict=True))
+        del frame, sentences
+        meter.step(total, stages=stages)
+
+
+def padded_fit(meter: worker.Meter, train: str, encoder: str, batch: int = 16, length: int = 384) -> None:
+    """The source text's way to train: every sentence padded to 384, batches of 16, float32, ``fit``. Work: real word pieces.
+
+    The source text's TFBertModel is gone from transformers 5, so this is a BERT of the encoder's shape built from Keras's own layers, with
+    random weights (they do not change its speed). Not compiled by XLA, as tf.keras was not, and as is faster on a CPU.
+    """
+    from ner.strategy import import_tensorflow
+
+    import_tensorflow()
+    import keras
+
+    from ner import batches, pretrained
+    from ner.tagset import TagSet
+    from ner.wordpieces import WordPieces
+
+    sentences = worker.read(train)[: 100 * batch]
+    tags = TagSet(tuple(sorted({t for s in sentences for t in s["tags"]})))
+    windows = WordPieces.load(Path(encoder)).encode([s["tokens"] for s in sentences], length)
+    labels = batches.Labels(tags.encode([s["tags"] for s in sentences]), tags.padding_id, "all")
+    rows = batches.make_rows(windows, "padded", length, labels, np.arange(len(sentences)))[0]
+    rows = rows.take(slice(len(sentences) // batch * batch))
+    real = (rows.segments > 0).reshape(-1, batch * length).sum(1)
+
+    class Rounds(keras.callbacks.Callback):
+        def on_train_batch_end(self, number, logs=None):
+            meter.step(int(real[number]))
+
+    model = keras_bert(pretrained.encoder_config(Path(encoder)), length, tags.num_tags + 1)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(3e-5), loss, jit_compile=False)
+    inputs, weights = [rows.pieces, rows.positions, rows.segments > 0], (rows.labels != tags.padding_id).astype(np.float32)
+    meter.start()
+    model.fit(inputs, rows.labels, sample_weight=weights, batch_size=batch, epochs=10**6, shuffle=False, verbose=0, callbacks=[Rounds()])
+
+
+def keras_bert(shape, length: int, units: int):
+    """BERT and a dense layer as a keras.Model: (pieces, positions int32, mask bool), each [batch, length] -> logits."""
+    import keras
+    from keras import layers
+
+    pieces, positions = keras.Input([length], dtype="int32"), keras.Input([length], dtype="int32")
+    mask = keras.Input([length], dtype="bool")
+
+    def norm(x):
+        return layers.LayerNormalization(epsilon=shape.layer_norm_eps)(x)
+
+    def drop(x):
+        return layers.Dropout(shape.hidden_dropout_prob)(x)
+
+    hidden, heads = shape.hidden_size, shape.num_attention_heads
+    words = layers.Embedding(shape.vocab_size, hidden)(pieces)
+    x = drop(norm(words + layers.Embedding(shape.max_position_embeddings, hidden)(positions)))
+    keys = layers.Reshape([1, length])(mask)
+    for _ in range(shape.num_hidden_layers):
+        attention = layers.MultiHeadAttention(heads, hidden // heads, dropout=shape.attention_probs_dropout_prob)
+        x = norm(x + drop(attention(x, x, attention_mask=keys)))
+        inner = layers.Dense(shape.intermediate_size, activation="gelu")(x)
+        x = norm(x + drop(layers.Dense(hidden)(inner)))
+    return keras.Model([pieces, positions, mask], layers.Dense(units)(drop(x)))
+
+
+def matmul_peak(meter: worker.Meter) -> None:
+    """The best rate of a matrix product in the training's compute type, over a few shapes. Work: FLOPs."""
+    from ner import strategy
+
+    strategy.import_tensorflow()
+    import tensorflow as tf
+
+    dtype = strategy.compute_dtype("auto", strategy.choose("none").kind)
+    product = tf.function(tf.matmul)
+
+    def seconds(a, b) -> float:
+        began = time.perf_counter()
+        product(a, b)
+        return time.perf_counter() - began
+
+    shapes = [(8192, 384, 1536), (8192, 1536, 384), (4096, 4096, 4096)]
+    pairs = [(tf.cast(tf.random.normal([n, k]), dtype), tf.cast(tf.random.normal([k, m]), dtype)) for n, k, m in shapes]
+    flops = [2.0 * n * k * m for n, k, m in shapes]
+    rates = [f / min(seconds(*pair) for _ in range(5)) for f, pair in zip(flops, pairs, strict=True)]
+    best = int(np.argmax(rates))
+    meter.start()
+    while True:
+        seconds(*pairs[best])
+        meter.step(flops[best])
+
+
+if __name__ == "__main__":
+    worker.main([training, prediction, encoding, word_by_word, padded_fit, matmul_peak])

@@ -1,0 +1,335 @@
+"""Speed side by side with Hugging Face's PyTorch stack and with the source text's way.
+
+    python benchmarks/run.py train|predict|encode|startup|scaling|time-to-f1|all [--gmb FILE] [--rounds N] [--seconds S]
+
+Runs in the project's environment; the peers have their own (``make bench`` makes both). Every contender is a process that lives through
+the whole benchmark; they take turns, round by round, and only one works at a time. Linux only. ``all`` is all but time-to-f1, which takes
+an hour. A quick look: --sentences 600 --rounds 1 --seconds 2 --results /tmp/look/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import results
+import rounds
+from results import Table, rate_table, rates, spread
+from rounds import OURS, PEERS, Contender
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+TOML = str(ROOT / "experiments" / "gmb_minilm.toml")
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+FACTORS = (1, 4, 16)
+
+
+class Benchmark:
+    """What all benchmarks share: the arguments, the corpus files, and what goes into the record."""
+
+    def __init__(self, given: argparse.Namespace, folder: Path):
+        from ner import pretrained
+
+        self.given, self.folder = given, folder
+        self.encoder = str(pretrained.find(ENCODER))
+        self.left_out: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
+        split = [sys.executable, str(ROOT / "experiments" / "gmb_split.py"), given.gmb, str(folder)]
+        subprocess.run(split, check=True, stdout=subprocess.DEVNULL)
+        self.train = self.head("first90.jsonl", given.sentences)
+        self.test = self.head("last10.jsonl", given.sentences)
+        self.few = self.head("first90.jsonl", 100)  # to validate on where validation is not what is measured
+
+    def head(self, name: str, sentences: int | None) -> str:
+        """The first sentences of a JSONL file, as a file; the file itself without a number."""
+        if sentences is None:
+            return str(self.folder / name)
+        path = self.folder / f"{sentences}_{name}"
+        path.write_text("".join((self.folder / name).read_text(encoding="utf-8").splitlines(keepends=True)[:sentences]), encoding="utf-8")
+        return str(path)
+
+    def gmb(self) -> str:
+        """The CSV, or as much of it as has about --sentences sentences."""
+        if self.given.sentences is None:
+            return self.given.gmb
+        path = self.folder / "head.csv"
+        path.write_bytes(b"".join(Path(self.given.gmb).read_bytes().splitlines(keepends=True)[: 22 * self.given.sentences]))
+        return str(path)
+
+    def repeated(self, name: str, factor: int) -> str:
+        """A file whose lines stand in it ``factor`` times, a CSV's header once."""
+        source = Path(name)
+        head, body = b"", source.read_bytes()
+        if source.suffix == ".csv":
+            head, _, body = body.partition(b"\n")
+            head += b"\n"
+        path = self.folder / f"x{factor}_{source.name}"
+        path.write_bytes(head + body * factor)
+        return str(path)
+
+    def trainer(self, batch: int, name: str = "", **options) -> Contender:
+        """Hugging Face's Trainer."""
+        return Contender(
+            f"Trainer batch {batch}{name}", PEERS, "trainer", {"train": self.train, "encoder": self.encoder, "batch": batch, **options}
+        )
+
+    def ours(self, name: str, *arguments: str, train: str | None = None, validation: str | None = None) -> Contender:
+        """train.py."""
+        output = self.folder / "runs" / name.replace(" ", "_")
+        files = ["--train", train or self.train, "--validation", validation or self.few, "--output", str(output), "--overwrite"]
+        return Contender(name, OURS, "training", {"arguments": ["--config", TOML, *files, *arguments]})
+
+    def measure(self, contenders: list[Contender], *, seconds: float | None = None) -> dict[str, list[dict]]:
+        """The rounds of all contenders that --only does not leave out; ``seconds`` 0 makes a round one step."""
+        workers = self.start(contenders)
+        return rounds.alternate(workers, self.given.rounds, self.given.seconds if seconds is None else seconds, self.left_out)
+
+    def start(self, contenders: list[Contender]) -> list[rounds.Worker]:
+        chosen = [c for c in contenders if not self.given.only or any(part in c.name for part in self.given.only.split(","))]
+        workers = rounds.start(chosen, self.given.peers, self.given.logs, self.left_out)
+        for worker in workers:
+            self.versions |= worker.versions
+        return workers
+
+
+def train(bench: Benchmark) -> tuple[list[Table], object]:
+    endless = ["--epochs", "100000"]
+    measured = bench.measure(
+        [
+            bench.ours("ours", *endless),
+            *(bench.ours(f"ours rows {rows}", *endless, "--rows", str(rows)) for rows in (32, 64)),
+            *(bench.trainer(batch) for batch in (16, 32, 64)),
+            *(bench.trainer(batch, " torch_compile", compiled=True) for batch in (16, 32, 64)),
+            bench.trainer(32, " eager attention", attention="eager"),
+            Contender("source text", OURS, "padded_fit", {"train": bench.train, "encoder": bench.encoder}),
+            Contender("matmul peak", OURS, "matmul_peak", {}),
+        ]
+    )
+    peak = measured.pop("matmul peak", None)
+    table = rate_table("Training, real word pieces a second.", "tokens/s", measured, "ours")
+    if peak:
+        per_token = 6 * matmul_weights(bench.encoder)
+        gflops = [rate / 1e9 for rate in rates(peak)]
+        table.notes.append(f"Matrix products alone, in the training's type: {spread(gflops)} GFLOP/s.")
+        table.header.insert(3, "share of the matmul peak")
+        for row, answers in zip(table.rows, measured.values(), strict=True):
+            shares = [rate * per_token / 1e9 / g for rate, g in zip(rates(answers), gflops, strict=False)]
+            row.insert(3, spread(shares, ".1%"))
+        table.notes.append(f"Model FLOPs: 6 x the {per_token // 6:,} weights of the blocks' matrices, {per_token / 1e6:.1f} MFLOP a token.")
+    return [table], measured | ({"matmul peak": peak} if peak else {})
+
+
+def matmul_weights(encoder: str) -> int:
+    """Weights in the matrices of the encoder's blocks: each costs 2 FLOPs a token forward and 4 backward."""
+    from ner import pretrained
+
+    shape = pretrained.encoder_config(Path(encoder))
+    return shape.num_hidden_layers * (4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size)
+
+
+def predict(bench: Benchmark) -> tuple[list[Table], object]:
+    options = {"model": bench.given.model or quick_model(bench), "test": bench.test}
+    measured = bench.measure(
+        [
+            Contender("ours", OURS, "prediction", options),
+            Contender("pipeline float32", PEERS, "pipeline", {**options, "dtype": "float32"}),
+            Contender("pipeline bfloat16", PEERS, "pipeline", {**options, "dtype": "bfloat16"}),
+            *(Contender(f"sorted loop batch {b}", PEERS, "sorted_loop", {**options, "batch": b}) for b in (32, 64)),
+        ],
+        seconds=0,
+    )
+    return [rate_table("Prediction, all test sentences a round.", "sentences/s", measured, "ours")], measured
+
+
+def quick_model(bench: Benchmark) -> str:
+    """A model trained on the shipped sample for an epoch: its speed is that of any other."""
+    folder = bench.folder / "quick"
+    command = ["train.py", "--config", "experiments/quickstart.toml", "--epochs", "1", "--output", str(folder)]
+    subprocess.run([sys.executable, *command], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return str(folder / "model")
+
+
+def encode(bench: Benchmark) -> tuple[list[Table], object]:
+    options = {"gmb": bench.gmb(), "encoder": bench.encoder}
+    contenders = [Contender("ours", OURS, "encoding", options), Contender("word by word", OURS, "word_by_word", options)]
+    measured = bench.measure(contenders, seconds=0)
+    stages = [
+        [name, stage, spread([r["stages"][stage] for r in answers], ".2f")] for name, answers in measured.items() for stage in answers[0]["stages"]
+    ]
+    return [
+        rate_table("From the CSV to packed rows (word by word: to word pieces), a whole corpus a round.", "tokens/s", measured, "ours"),
+        Table("Where the time goes.", ["contender", "stage", "seconds"], stages),
+    ], measured
+
+
+def startup(bench: Benchmark) -> tuple[list[Table], object]:
+    entries = [f"{name} --help" for name in ("train.py", "evaluate.py", "predict.py")]
+    seconds: dict[str, list[float]] = {name: [] for name in [*entries, "train.py to its first step"]}
+    for number in range(-1, bench.given.rounds):
+        for name in seconds:
+            took = help_seconds(name) if name in entries else first_step_seconds(bench)
+            print(f"{f'round {number + 1}' if number >= 0 else 'warm-up'}  {name}: {took:.2f} s", flush=True)
+            if number >= 0:
+                seconds[name].append(took)
+    rows = [[name, spread(values, ".2f")] for name, values in seconds.items()]
+    return [Table("Process start to exit, or to the end of the first optimizer step on all of GMB.", ["command", "seconds"], rows)], seconds
+
+
+def help_seconds(command: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *command.split()], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def first_step_seconds(bench: Benchmark) -> float:
+    """Until metrics.jsonl has its first record; with one update a host call that is the first update's."""
+    output = bench.folder / "startup"
+    shutil.rmtree(output, ignore_errors=True)
+    command = ["train.py", "--config", TOML, "--data", bench.gmb(), "--output", str(output), "--steps-per-call", "1"]
+    began = time.perf_counter()
+    with open(bench.given.logs / "startup.log", "w") as log:
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=log, stderr=log)
+    try:
+        metrics = output / "metrics.jsonl"
+        while not (metrics.exists() and metrics.stat().st_size):
+            if process.poll() is not None:
+                raise SystemExit(f"train.py ended before its first step; see {log.name}")
+            time.sleep(0.01)
+        return time.perf_counter() - began
+    finally:
+        process.kill()
+        process.wait()
+
+
+def scaling(bench: Benchmark) -> tuple[list[Table], object]:
+    csv = bench.gmb()
+    steps = bench.measure([bench.ours(f"x{f}", "--epochs", "1000", train=bench.repeated(bench.train, f)) for f in FACTORS])
+    options = [{"gmb": bench.repeated(csv, f), "encoder": bench.encoder} for f in FACTORS]
+    encoded = bench.measure([Contender(f"x{f}", OURS, "encoding", o) for f, o in zip(FACTORS, options, strict=True)], seconds=0)
+    model = bench.given.model or quick_model(bench)
+    memory = {f"x{f}": predict_memory(model, bench.repeated(plain_text(bench), f)) for f in FACTORS}
+    return [
+        rate_table("Training on GMB repeated, real word pieces a second.", "tokens/s", steps, "x1"),
+        rate_table("From the CSV to packed rows, GMB repeated, a whole corpus a round.", "tokens/s", encoded, "x1"),
+        Table("predict.py on the test sentences repeated.", ["input", "peak memory, MiB"], [[k, f"{v:,.0f}"] for k, v in memory.items()]),
+    ], {"steps": steps, "encode": encoded, "predict_mib": memory}
+
+
+def plain_text(bench: Benchmark) -> str:
+    from ner import corpus
+
+    path = bench.folder / "test.txt"
+    path.write_text("".join(" ".join(s.words) + "\n" for s in corpus.read(bench.test)), encoding="utf-8")
+    return str(path)
+
+
+def predict_memory(model: str, text: str) -> float:
+    """Largest resident memory of predict.py over a file, MiB."""
+    command = ["predict.py", "--ckpt", model, "--input", text, "--pre-split", "--format", "jsonl"]
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"predict.py ended with status {process.returncode}")
+    return usage.ru_maxrss / 1024
+
+
+def time_to_f1(bench: Benchmark) -> tuple[list[Table], object]:
+    """Ours and the Trainer trained to the end, in slices by turns; after each epoch the test file is scored, outside the clock."""
+    from ner import corpus, scoring
+
+    epochs, gold = bench.given.epochs, [s.tags for s in corpus.read(bench.test)]
+    options = {"epochs": epochs, "learning_rate": bench.given.trainer_learning_rate, "test": bench.test}
+    contenders = [bench.ours("ours", "--epochs", str(epochs), validation=bench.test), *(bench.trainer(b, **options) for b in (16, 32))]
+    workers = bench.start(contenders)
+    seconds, scored = {w.name: 0.0 for w in workers}, {w.name: [] for w in workers}
+    running = list(workers)
+    while running:
+        for worker in list(running):
+            try:
+                answer = worker.measure(bench.given.seconds)
+            except rounds.Ended as end:
+                running.remove(worker)
+                if end.reason:
+                    bench.left_out[worker.name] = end.reason
+                continue
+            seconds[worker.name] += answer["seconds"]
+            progress = f"{worker.name}: {seconds[worker.name]:,.0f} s"
+            if "f1" in answer or "predicted" in answer:
+                f1 = answer["f1"] if "f1" in answer else scoring.score(gold, answer["predicted"]).f1
+                scored[worker.name].append((seconds[worker.name], f1))
+                progress += f", epoch {len(scored[worker.name])}/{epochs}, F1 {f1:.4f}"
+            print(progress, flush=True)
+    setup = {w.name: w.setup_seconds for w in workers}
+    return [f1_table(scored, setup, epochs)], {"set_up": setup, "seconds_and_f1": scored}
+
+
+def f1_table(scored: dict[str, list[tuple[float, float]]], setup: dict[str, float], epochs: int) -> Table:
+    header = ["contender", "set-up, s", *(f"epoch {n + 1}: s, F1" for n in range(epochs)), "ours reaches its last F1 after"]
+    rows = []
+    for name, points in scored.items():
+        if len(points) < epochs:
+            continue
+        total, last = points[-1]
+        reached = next((s for s, f1 in scored.get("ours", []) if f1 >= last), None)
+        when = f"{reached:,.0f} s, {reached / total:.2f} of its time" if reached else "not reached"
+        rows.append([name, f"{setup[name]:.0f}", *(f"{s:,.0f}, {f1:.4f}" for s, f1 in points), when])
+    notes = ["Training time alone, evaluation and set-up aside. F1: entities, seqeval's default mode, after each epoch on the last 10 % of GMB."]
+    return Table("Trained by turns in one run.", header, rows, notes)
+
+
+BENCHMARKS = {"train": train, "predict": predict, "encode": encode, "startup": startup, "scaling": scaling, "time-to-f1": time_to_f1}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("--gmb", default=os.environ.get("GMB_CSV", "ner_dataset.csv"), help="ner_dataset.csv of GMB (default: $GMB_CSV)")
+    parser.add_argument("--peers", default=str(ROOT / ".venv-bench" / "bin" / "python"), help="Python of the peers' environment")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds; two more warm up")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of a round (train) or a slice (time-to-f1)")
+    parser.add_argument("--sentences", type=int, help="only so many sentences, to try things out")
+    parser.add_argument("--only", help="contenders whose names hold one of these words, by comma")
+    parser.add_argument("--model", help="trained model folder (predict, scaling); default: one is trained on the sample")
+    parser.add_argument("--epochs", type=int, default=3, help="of time-to-f1")
+    parser.add_argument("--trainer-learning-rate", type=float, default=3e-4, help="of time-to-f1; ours stands in the TOML")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="folder of the JSON records")
+    given = parser.parse_args()
+    if not Path(given.gmb).is_file():
+        parser.error(f"no GMB corpus at {given.gmb}: give --gmb, or set GMB_CSV")
+    given.gmb = str(Path(given.gmb).resolve())
+    return given
+
+
+def main() -> None:
+    given = arguments()
+    names = [name for name in BENCHMARKS if name != "time-to-f1"] if given.benchmark == "all" else [given.benchmark]
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            given.logs = Path(folder) / "logs"
+            given.logs.mkdir()
+            bench = Benchmark(given, Path(folder))
+            tables, raw = BENCHMARKS[name](bench)
+            options = [f"--{o} {getattr(given, o)}" for o in ("rounds", "seconds", "sentences", "only") if getattr(given, o) is not None]
+            command = shlex.join(["python", "benchmarks/run.py", name, *" ".join(options).split()])
+            versions = bench.versions or results_versions()
+            results.write(given.results, name, command, tables, versions, raw, bench.left_out)
+            print("\n\n".join(["", *(table.markdown() for table in tables)]), flush=True)
+
+
+def results_versions() -> dict[str, str]:
+    import worker
+
+    return worker.versions()
+
+
+if __name__ == "__main__":
+    main()
