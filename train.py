@@ -47,11 +47,11 @@ def main(arguments: list[str]) -> int:
     word_pieces = WordPieces.load(folder)
     longest = shape.max_position_embeddings
     row_length = config.row_length or batches.choose_row_length(
-        word_pieces.encode([s.words for s in splits["train"]], longest).lengths, longest
+        word_pieces.encode_cached([s.words for s in splits["train"]], longest).lengths, longest
     )
     if row_length > longest:
         raise InputError(f"--row-length {row_length} is more than the encoder's {longest} positions", mend=f"give at most {longest}")
-    windows = {name: word_pieces.encode([s.words for s in splits[name]], row_length) for name in ("train", "validation")}
+    windows = {name: word_pieces.encode_cached([s.words for s in splits[name]], row_length) for name in ("train", "validation")}
     labels = batches.Labels(tags.encode([s.tags for s in splits["train"]]), tags.padding_id, config.label_pieces)
     rows_per_step = -(-config.rows // (replicas * config.accumulate)) * replicas * config.accumulate
     say(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ner import corpus, tagset
+from ner import cache, corpus, tagset
 from ner.config import Config
 from ner.corpus import Sentence
 from ner.errors import InputError
@@ -32,14 +34,41 @@ def resolve(config: Config) -> Config:
 
 
 def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence]:
-    """One file's sentences in IOB2; ``say`` is told of a conversion and of copies of a sentence with other tags."""
-    sentences = corpus.read(path, format=config.format, encoding=config.encoding)
-    sentences, scheme = tagset.to_iob2(sentences, path)
-    if scheme != "IOB2":
-        say(f"{path}: tags converted from {scheme} to IOB2")
-    if conflicts := corpus.conflicts(sentences):
-        say(f"{path}: {conflicts} sentences occur more than once with different tags")
+    """One file's sentences in IOB2, kept in the cache under the hash of the file.
+
+    ``say`` is told of a conversion of the tags and of copies of a sentence with other tags.
+    """
+    sources = [_content(path), *(str(value).encode() for value in (Path(path).suffix, config.format, config.encoding))]
+    notes, sentences = cache.remembered("corpus", sources, lambda: _parse(path, config), _dump, _load)
+    for note in notes:
+        say(f"{path}: {note}")
     return sentences
+
+
+def _parse(path: str, config: Config) -> tuple[list[str], list[Sentence]]:
+    sentences, scheme = tagset.to_iob2(corpus.read(path, format=config.format, encoding=config.encoding), path)
+    notes = [f"tags converted from {scheme} to IOB2"] if scheme != "IOB2" else []
+    if conflicts := corpus.conflicts(sentences):
+        notes.append(f"{conflicts} sentences occur more than once with different tags")
+    return notes, sentences
+
+
+def _content(path: str) -> bytes:
+    """The digest of a file; empty where it cannot be read, which the reader then refuses with the reason."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""
+
+
+def _dump(value: tuple[list[str], list[Sentence]]) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _load(content: bytes) -> tuple[list[str], list[Sentence]]:
+    notes, sentences = json.loads(content)
+    return notes, [Sentence(words, tags) for words, tags in sentences]
 
 
 def load(config: Config, say: Callable[[str], None]) -> dict[str, list[Sentence]]:

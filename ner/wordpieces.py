@@ -7,14 +7,17 @@ once, in one batch, and the corpus is assembled from those with array operations
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 
+from ner import cache
 from ner.errors import InputError
 
 
@@ -90,6 +93,12 @@ class WordPieces:
         ids = [e.ids or [self.unk] for e in encodings]
         return [i[:limit] for i in ids], sum(len(i) > limit for i in ids)
 
+    def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int) -> Windows:
+        """``encode``, kept on disk under the hash of the words, the tokenizer and the row length."""
+        text = json.dumps([len(s) for s in sentences]) + "\0".join(word for sentence in sentences for word in sentence)
+        sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), str(row_length).encode()]
+        return cache.remembered("windows", sources, lambda: self.encode(sentences, row_length), _dump, _load)
+
     def encode(self, sentences: Sequence[Sequence[str]], row_length: int) -> Windows:
         """Sentences (lists of words) -> windows of at most ``row_length`` pieces, in corpus order."""
         import pandas as pd
@@ -124,6 +133,18 @@ class WordPieces:
         first = np.zeros(len(pieces), bool)
         first[(pieces_before[:-1] + 2 * window + 1)[owned]] = True
         return Windows(pieces, belongs, first, starts, sentence.astype(np.int32), num_words, cut_words)
+
+
+def _dump(windows: Windows) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **dataclasses.asdict(windows))
+    return file.getvalue()
+
+
+def _load(content: bytes) -> Windows:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        values: dict[str, Any] = {name: array if array.ndim else int(array) for name, array in arrays.items()}
+    return Windows(**values)
 
 
 def _ranges(begins: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["NER_CACHE"] = tempfile.mkdtemp(prefix="ner-cache-")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 TINY = Path(__file__).parent / "fixtures" / "tiny_bert"
 
