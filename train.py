@@ -38,7 +38,8 @@ def main(arguments: list[str]) -> int:
 
     # Corpus -> tags -> word pieces.
     config = run_folder.named(dataset.resolve(config))
-    run_folder.check(config)
+    if devices.chief:
+        run_folder.check(config)
     splits = dataset.load(config, say)
     dataset.check_trainable(splits, config)
     tags = TagSet.fit(splits["train"])
@@ -74,13 +75,21 @@ def main(arguments: list[str]) -> int:
     # The run's folder: started afresh, or continued from its newest whole checkpoint.
     output = Path(config.output or "")
     fingerprint = run_folder.fingerprint(config, splits, folder, row_length, rows_per_step)
-    checkpoints = Checkpoints(output / "checkpoints", trainable(model), optimizer, keep=config.keep_checkpoints, fingerprint=fingerprint)
+    checkpoints = Checkpoints(
+        output / "checkpoints",
+        trainable(model),
+        optimizer,
+        keep=config.keep_checkpoints,
+        fingerprint=fingerprint,
+        chief=devices.chief,
+    )
     state = run_folder.resume(checkpoints, say) if config.resume else State()
     if state.finished:
         say(f"{output}: finished already, best validation F1 {state.best_f1} in epoch {state.best_epoch}")
         return 0
-    run_folder.prepare(config, state)
-    dashboard = Dashboard(output, step=state.step)
+    if devices.chief:
+        run_folder.prepare(config, state)
+    dashboard = Dashboard(output, step=state.step, chief=devices.chief)
     if state.step == 0:
         dashboard.text("configuration", f"```toml\n{to_toml(config)}```", step=0)
 
@@ -95,6 +104,8 @@ def main(arguments: list[str]) -> int:
         return score(gold, predicted)
 
     def save_best(scores: Scores) -> None:
+        if not devices.chief:
+            return
         noted = {"row_length": row_length, "compute_dtype": dtype.name, "validation": scores.as_dict()}
         pretrained.save(model, output / "model", source=folder, tags=tags.names, extra={"ner": noted})
 

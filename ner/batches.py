@@ -206,7 +206,8 @@ def pad_rows(rows: Rows, multiple: int, padding_id: int) -> Rows:
 def distribute(strategy, rows: Rows, rows_per_step: int, first_step: int = 0):
     """Rows -> a distributed tf.data.Dataset whose elements are (pieces, positions, segments, labels), int32 [rows per replica, row length].
 
-    Each step's rows are split evenly over the replicas in order; an input pipeline (one per worker host) reads its own replicas' rows only.
+    The dataset is endless: take as many elements as there are steps. Each step's rows are split evenly over the replicas in order; an
+    input pipeline (one per worker host) reads its own replicas' rows only.
     """
     import tensorflow as tf
 
@@ -221,6 +222,7 @@ def distribute(strategy, rows: Rows, rows_per_step: int, first_step: int = 0):
         local = replicas // context.num_input_pipelines
         mine = slice(context.input_pipeline_id * local, (context.input_pipeline_id + 1) * local)
         elements = tuple(np.ascontiguousarray(field[:, mine]).reshape(-1, *field.shape[2:]) for field in fields)
-        return tf.data.Dataset.from_tensor_slices(elements).prefetch(tf.data.AUTOTUNE)
+        # Endless, because several workers would otherwise agree before each step on whether all have data left, with shapes unknown.
+        return tf.data.Dataset.from_tensor_slices(elements).repeat().prefetch(tf.data.AUTOTUNE)
 
     return strategy.distribute_datasets_from_function(pipeline)

@@ -35,13 +35,15 @@ class State:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: Path, weights: list[tf.Variable], optimizer: tf.Module, *, keep: int, fingerprint: dict):
-        """``fingerprint``: what must be the same for a resume to make sense (see ``differences``)."""
-        self.folder, self.keep, self.fingerprint = folder, keep, fingerprint
+    def __init__(self, folder: Path, weights: list[tf.Variable], optimizer: tf.Module, *, keep: int, fingerprint: dict, chief: bool = True):
+        """``fingerprint``: what must be the same for a resume to make sense (see ``differences``). Only the ``chief`` saves."""
+        self.folder, self.keep, self.fingerprint, self.chief = folder, keep, fingerprint, chief
         self.checkpoint = tf.train.Checkpoint(weights=weights, optimizer=optimizer)
 
     def save(self, state: State) -> None:
         """Write ``step-N`` for ``state.step`` and delete all but the newest ``keep``."""
+        if not self.chief:
+            return
         final = self.folder / f"step-{state.step:09d}"
         partial = self.folder / ".partial"
         shutil.rmtree(partial, ignore_errors=True)

@@ -15,11 +15,14 @@ from ner.scoring import Scores
 
 
 class Dashboard:
-    """Writes ``tensorboard/`` and ``metrics.jsonl`` of a run folder."""
+    """Writes ``tensorboard/`` and ``metrics.jsonl`` of a run folder; of several workers only the ``chief`` does."""
 
-    def __init__(self, folder: Path, *, step: int = 0):
+    def __init__(self, folder: Path, *, step: int = 0, chief: bool = True):
         """Continue after ``step``: what an interrupted run wrote past it is dropped, so no step is held twice."""
-        self.metrics, self.events = folder / "metrics.jsonl", folder / "tensorboard"
+        self.metrics, self.events, self.chief = folder / "metrics.jsonl", folder / "tensorboard", chief
+        if not chief:
+            self.writer = tf.summary.create_noop_writer()
+            return
         _keep_metrics(self.metrics, step)
         for path in sorted(self.events.glob("events.out.tfevents.*")):
             _keep_events(path, step)
@@ -27,6 +30,8 @@ class Dashboard:
 
     def scalars(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """One record: a line of metrics.jsonl and a TensorBoard point for each scalar."""
+        if not self.chief:
+            return
         with self.writer.as_default():
             for name, value in values.items():
                 tf.summary.scalar(name, value, step=step)
@@ -40,7 +45,7 @@ class Dashboard:
     def flush(self) -> None:
         """Have the files hold everything recorded so far."""
         self.writer.flush()
-        if self.metrics.exists():
+        if self.chief and self.metrics.exists():
             with open(self.metrics, "rb") as file:
                 os.fsync(file.fileno())
 

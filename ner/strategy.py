@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 
 class Devices(NamedTuple):
-    """A strategy, its kind (``tpu``, ``gpu`` or ``cpu``) and the line that says why it was taken."""
+    """A strategy, its kind (``tpu``, ``gpu`` or ``cpu``), the line that says why it was taken, and whether this process is the
+    one of several workers that writes the run folder (a process alone is)."""
 
     strategy: tf.distribute.Strategy
     kind: str
     reason: str
+    chief: bool = True
 
 
 def import_tensorflow() -> None:
@@ -84,7 +86,13 @@ def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None
         return Devices(_tpu_strategy(name, timeout), "tpu", f"TPU {name or 'local'} ({'found' if tpu == 'auto' else 'named'})")
     why = "--tpu none" if tpu == "none" else "no TPU_NAME, no TPU device files"
     if "TF_CONFIG" in os.environ:
-        return Devices(tf.distribute.MultiWorkerMirroredStrategy(), _kind(), "several workers, as TF_CONFIG says")
+        with silent_stderr():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        resolver = strategy.cluster_resolver
+        cluster = resolver.cluster_spec().as_dict()
+        workers = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
+        chief = resolver.task_type == "chief" or ("chief" not in cluster and resolver.task_id == 0)
+        return Devices(strategy, _kind(), f"{resolver.task_type} {resolver.task_id} of {workers} workers, as TF_CONFIG says", chief)
     found = tf.config.list_physical_devices("GPU")
     if gpus and gpus > len(found):
         raise InputError(f"--gpus {gpus}, but this machine has {len(found)}", mend="ask for fewer, or leave --gpus out")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -95,7 +97,8 @@ def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):
     rows = batches.pad_rows(rows, 4, tags.padding_id)
     strategy = mirrored_cpus(["/cpu:0", "/cpu:1"])
     got = []
-    for element in batches.distribute(strategy, rows, 4, first_step=1):
+    steps = len(rows.pieces) // 4
+    for element in itertools.islice(batches.distribute(strategy, rows, 4, first_step=1), steps - 1):
         got += [replica.numpy() for replica in strategy.experimental_local_results(element[0])]
     assert np.array_equal(np.concatenate(got), rows.pieces[4:])
 
@@ -105,9 +108,9 @@ def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):
         def distribute_datasets_from_function(self, pipeline):
             return [pipeline(tf.distribute.InputContext(2, worker, 2)) for worker in range(2)]
 
-    shards = [np.concatenate([e[0].numpy() for e in shard]) for shard in batches.distribute(Pipelines(), rows, 4)]
-    steps = np.stack([shard.reshape(-1, 2, 64) for shard in shards], axis=1).reshape(-1, 64)
-    assert np.array_equal(steps, rows.pieces)
+    shards = [np.concatenate([e[0].numpy() for e in shard.take(steps)]) for shard in batches.distribute(Pipelines(), rows, 4)]
+    together = np.stack([shard.reshape(-1, 2, 64) for shard in shards], axis=1).reshape(-1, 64)
+    assert np.array_equal(together, rows.pieces)
 
 
 def test_packing_is_linear_in_the_number_of_windows():
