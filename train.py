@@ -17,8 +17,6 @@ def main(arguments: list[str]) -> int:
     from ner.strategy import choose, compute_dtype, import_tensorflow
 
     import_tensorflow()
-    import tensorflow as tf
-
     from ner import batches, dataset, loop, pretrained, run_folder, throughput
     from ner.checkpoint import Checkpoints, State
     from ner.dashboard import Dashboard, predictions_as_markdown
@@ -54,14 +52,12 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"--row-length {row_length} is more than the encoder's {longest} positions", mend=f"give at most {longest}")
     windows = {name: word_pieces.encode_cached([s.words for s in splits[name]], row_length) for name in ("train", "validation")}
     labels = batches.Labels(tags.encode([s.tags for s in splits["train"]]), tags.padding_id, config.label_pieces)
-    rows_per_step = -(-config.rows // (replicas * config.accumulate)) * replicas * config.accumulate
     say(
         f"data: {', '.join(f'{len(s):,} {name}' for name, s in splits.items())} sentences from {config.data or config.train}; "
         f"{tags.num_tags} tags; {config.batching} rows of {row_length}"
     )
 
     # Model and optimizer, with the same variables on every replica.
-    tf.keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = TaggingModel(
             shape, tags.num_tags, dropout_rate=config.dropout, encoder_dropout=config.encoder_dropout, compute_dtype=dtype, seed=config.seed
@@ -74,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
     # The run's folder: started afresh, or continued from its newest whole checkpoint.
     output = Path(config.output or "")
-    fingerprint = run_folder.fingerprint(config, splits, folder, row_length, rows_per_step)
+    fingerprint = run_folder.fingerprint(config, splits, folder, row_length)
     checkpoints = Checkpoints(
         output / "checkpoints",
         trainable(model),
@@ -119,7 +115,6 @@ def main(arguments: list[str]) -> int:
         windows=windows["train"],
         labels=labels,
         row_length=row_length,
-        rows_per_step=rows_per_step,
         validate=validate,
         save_best=save_best,
         checkpoints=checkpoints,

@@ -203,20 +203,22 @@ def pad_rows(rows: Rows, multiple: int, padding_id: int) -> Rows:
     return Rows(*(np.concatenate(pair) for pair in zip(rows, empty, strict=True)))
 
 
-def distribute(strategy, rows: Rows, rows_per_step: int, first_step: int = 0):
+def distribute(strategy, rows: Rows, rows_per_step: int, padding_id: int, *, first_step: int = 0, accumulate: int = 1):
     """Rows -> a distributed tf.data.Dataset whose elements are (pieces, positions, segments, labels), int32 [rows per replica, row length].
 
-    The dataset is endless: take as many elements as there are steps. Each step's rows are split evenly over the replicas in order; an
-    input pipeline (one per worker host) reads its own replicas' rows only.
+    The dataset is endless: take as many elements as there are steps. Each step's rows are split evenly over the replicas in order, a
+    remainder (also of ``accumulate`` micro-batches) is filled with rows of padding; an input pipeline (one per worker host) reads its own
+    replicas' rows only.
     """
     import tensorflow as tf
 
     replicas = strategy.num_replicas_in_sync
-    assert rows_per_step % replicas == 0, "rows per step must divide into replicas"
-    fields = [
-        field[first_step * rows_per_step :].reshape(-1, replicas, rows_per_step // replicas, field.shape[1])
-        for field in (rows.pieces, rows.positions, rows.segments, rows.labels)
-    ]
+    missing = -rows_per_step % (replicas * accumulate)
+    fields = []
+    for field, empty in ((rows.pieces, 0), (rows.positions, 0), (rows.segments, 0), (rows.labels, padding_id)):
+        steps = field.reshape(-1, rows_per_step, field.shape[1])[first_step:]
+        filled = np.pad(steps, [(0, 0), (0, missing), (0, 0)], constant_values=empty)
+        fields.append(filled.reshape(len(steps), replicas, -1, field.shape[1]))
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
         local = replicas // context.num_input_pipelines

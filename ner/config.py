@@ -61,7 +61,7 @@ class Config:
     batching: Literal["packed", "buckets", "padded"] = "packed"
     """packed: several sentences share a row; padded: one sentence a row; buckets: one sentence a row, a few row lengths."""
     rows: int = 32
-    """Rows per update over all replicas (with padded: sentences per update)."""
+    """Rows per update over all replicas (with padded: sentences per update); split evenly, a remainder filled with empty rows."""
     row_length: int | None = None
     """Word pieces per row; by default chosen from the corpus."""
     accumulate: int = 1
@@ -129,8 +129,6 @@ class Config:
             raise InputError("both data and train/validation/test are given", mend="give one corpus to split, or split files")
         if bool(self.train) != bool(self.validation) or (self.test and not self.train):
             raise InputError("train and validation files go together", mend="give --train and --validation (and perhaps --test)")
-        if self.rows % self.accumulate:
-            raise InputError(f"{self.rows} rows do not split into {self.accumulate} micro-batches", mend="make rows a multiple of it")
 
 
 DATA_KEYS = ("data", "train", "validation", "test")

@@ -29,7 +29,7 @@ def predict_words(predict_step, strategy, windows: Windows, row_length: int) -> 
     rows_per_step = rows * strategy.num_replicas_in_sync
     packed = batches.make_rows(windows, "packed", row_length, unlabelled, np.arange(len(windows.sentences)))[0]
     packed = batches.pad_rows(packed, rows_per_step, 0)
-    iterator = iter(batches.distribute(strategy, packed, rows_per_step))
+    iterator = iter(batches.distribute(strategy, packed, rows_per_step, padding_id=0))
     outputs = [predict_step(iterator) for _ in range(len(packed.pieces) // rows_per_step)]
     if outputs:
         asked = packed.words >= 0

@@ -33,7 +33,6 @@ class Run:
     windows: Windows
     labels: batches.Labels
     row_length: int
-    rows_per_step: int
     validate: Callable[[int], Scores]
     save_best: Callable[[Scores], None]
     checkpoints: Checkpoints
@@ -41,10 +40,15 @@ class Run:
     flops_per_piece: float
     peak_flops: float | None
 
+    def iterator(self, rows: batches.Rows, first_step: int):
+        """Over the steps of ``rows`` from ``first_step`` on."""
+        padding_id, accumulate = self.labels.padding_id, self.config.accumulate
+        return iter(batches.distribute(self.strategy, rows, self.config.rows, padding_id, first_step=first_step, accumulate=accumulate))
+
     def epoch(self, number: int) -> batches.Epoch:
         """The rows of epoch ``number`` (from 0)."""
         return batches.make_epoch(
-            self.windows, self.config.batching, self.row_length, self.rows_per_step, self.labels, self.config.seed, number
+            self.windows, self.config.batching, self.row_length, self.config.rows, self.labels, self.config.seed, number
         )
 
 
@@ -78,15 +82,15 @@ def _train_epoch(run: Run, state: State, total: int, stop_requested: Callable[[]
     asked = time.perf_counter()
     epoch = run.epoch(state.epoch)
     begins = epoch.begins(state.step_in_epoch)
-    iterators = [iter(batches.distribute(run.strategy, r, run.rows_per_step, b)) for r, b in zip(epoch.rows, begins, strict=True)]
+    iterators = [run.iterator(rows, begin) for rows, begin in zip(epoch.rows, begins, strict=True)]
     waited = time.perf_counter() - asked
     values: dict[str, float] = {}
     with progress.epoch_bar(state.epoch + 1, config.epochs, epoch.steps, state.step_in_epoch) as advance:
         for shape, steps in epoch.calls(state.step_in_epoch, config.steps_per_call, config.checkpoint_every_steps):
             if values:
                 run.dashboard.scalars(state.step, state.epoch + 1, values)
-            first = begins[shape] * run.rows_per_step
-            segments = epoch.rows[shape].segments[first : first + steps * run.rows_per_step]
+            first = begins[shape] * run.config.rows
+            segments = epoch.rows[shape].segments[first : first + steps * run.config.rows]
             values = _host_call(run, iterators[shape], state, steps, total, segments)
             values["train/data_wait_seconds"] += waited
             waited, begins[shape] = 0.0, begins[shape] + steps

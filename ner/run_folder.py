@@ -19,7 +19,7 @@ from ner.errors import InputError
 # (the corpus itself is compared by content).
 FREE = (
     *DATA_KEYS,
-    *("format", "encoding", "encoder", "encoder_revision", "row_length", "rows"),
+    *("format", "encoding", "encoder", "encoder_revision", "row_length"),
     *("tpu", "tpu_timeout", "gpus", "cpu_replicas", "steps_per_call", "non_finite", "measure_peak", "profile"),
     *("config", "output", "overwrite", "resume", "checkpoint_every_steps", "keep_checkpoints"),
 )
@@ -58,13 +58,13 @@ def prepare(config: Config, state: State) -> None:
         raise InputError(f"cannot be written ({error.strerror})", path=output, mend="give --output a folder you can write") from None
 
 
-def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path, row_length: int, rows_per_step: int) -> dict:
+def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path, row_length: int) -> dict:
     """What must be alike for a continued run to be the same run; JSON-ready."""
     with open(encoder / "model.safetensors", "rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
     contents = {f"{name} sentences": corpus.content_hash(splits[name]) for name in ("train", "validation")}
-    return {**kept, **contents, "encoder weights": weights, "row_length": row_length, "rows": rows_per_step}
+    return {**kept, **contents, "encoder weights": weights, "row_length": row_length}
 
 
 def resume(checkpoints: Checkpoints, say: Callable[[str], None]) -> State:

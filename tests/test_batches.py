@@ -98,9 +98,13 @@ def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):
     strategy = mirrored_cpus(["/cpu:0", "/cpu:1"])
     got = []
     steps = len(rows.pieces) // 4
-    for element in itertools.islice(batches.distribute(strategy, rows, 4, first_step=1), steps - 1):
+    for element in itertools.islice(batches.distribute(strategy, rows, 4, tags.padding_id, first_step=1), steps - 1):
         got += [replica.numpy() for replica in strategy.experimental_local_results(element[0])]
     assert np.array_equal(np.concatenate(got), rows.pieces[4:])
+
+    odd = batches.pad_rows(rows, 3, tags.padding_id)  # three rows a step do not split into two replicas: an empty row is added
+    halves = strategy.experimental_local_results(next(iter(batches.distribute(strategy, odd, 3, tags.padding_id)))[3])
+    assert np.array_equal(np.concatenate(halves)[:3], odd.labels[:3]) and (halves[1][1] == tags.padding_id).numpy().all()
 
     class Pipelines:  # two workers of one replica each: the interface `distribute` uses of a multi-worker strategy
         num_replicas_in_sync = 2
@@ -108,7 +112,9 @@ def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):
         def distribute_datasets_from_function(self, pipeline):
             return [pipeline(tf.distribute.InputContext(2, worker, 2)) for worker in range(2)]
 
-    shards = [np.concatenate([e[0].numpy() for e in shard.take(steps)]) for shard in batches.distribute(Pipelines(), rows, 4)]
+    shards = [
+        np.concatenate([e[0].numpy() for e in shard.take(steps)]) for shard in batches.distribute(Pipelines(), rows, 4, tags.padding_id)
+    ]
     together = np.stack([shard.reshape(-1, 2, 64) for shard in shards], axis=1).reshape(-1, 64)
     assert np.array_equal(together, rows.pieces)
 

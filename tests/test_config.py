@@ -64,7 +64,6 @@ def test_a_bad_toml_is_refused_in_one_line(tmp_path, text, message):
         (["--rows", "x"], "--rows"),
         (["--batching", "fast"], "fast"),
         (["--rows", "0"], "rows = 0 is out of range"),
-        (["--rows", "10", "--accumulate", "4"], "micro-batches"),
         (["--config", "/nowhere/x.toml"], "/nowhere/x.toml"),
         (["--validation", "x.csv"], "go together"),
     ],
