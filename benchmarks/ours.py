@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,60 +19,41 @@ import worker  # noqa: E402
 
 
 def training(meter: worker.Meter, arguments: list[str]) -> None:
-    """``train.py ARGUMENTS`` itself, measured from its dashboard: a step here is a host call there. Work: real word pieces.
+    """``train.py ARGUMENTS`` itself; a step here is a host call there. Work: real word pieces.
 
     Validation is not measured; its F1 is reported, and the round ends with it.
     """
+    from ner.strategy import import_tensorflow
+
+    import_tensorflow()
     import train
     from ner import loop
 
     shipped = loop.fit
 
     def fit(run: loop.Run, state):
-        # Windows of a long sentence overlap; a word piece counts once, and so do [CLS] and [SEP] of each sentence.
+        # Windows of a long sentence overlap: a word piece counts once, and so do [CLS] and [SEP] of each sentence.
         windows = run.windows
         real = np.count_nonzero(windows.words >= 0) + 2 * len(np.unique(windows.sentences))
-        counted = Counted(run.dashboard, state, meter, share=real / len(windows.pieces))
+        pieces_per_step = real / run.epoch(0).steps
+
+        def train_steps(iterator, count, *more):
+            metrics = run.train_steps(iterator, count, *more)
+            float(metrics.loss)  # wait for it
+            meter.step(int(count) * pieces_per_step)
+            return metrics
 
         def validate(step: int):
-            counted.count()
             meter.stop()
             scores = run.validate(step)
             meter.report(f1=scores.f1)
             return scores
 
         meter.start()
-        return shipped(dataclasses.replace(run, dashboard=counted, validate=validate), state)
+        return shipped(dataclasses.replace(run, train_steps=train_steps, validate=validate), state)
 
     loop.fit = fit
-    status = train.main(arguments)
-    assert status == 0
-
-
-class Counted:
-    """The run's dashboard, which also tells the meter of each host call."""
-
-    def __init__(self, dashboard, state, meter: worker.Meter, share: float):
-        self.dashboard, self.state, self.meter, self.share, self.seen = dashboard, state, meter, share, 0
-
-    def scalars(self, step: int, epoch: int, values: dict[str, float]) -> None:
-        self.dashboard.scalars(step, epoch, values)
-        if "validation/f1" not in values:
-            self.meter.step(self.new_pieces())
-
-    def count(self) -> None:
-        """Count the epoch's last host call, whose scalars are recorded after validation only."""
-        self.meter.work += self.new_pieces()
-
-    def new_pieces(self) -> float:
-        new, self.seen = self.state.pieces - self.seen, self.state.pieces
-        return new * self.share
-
-    def text(self, *arguments) -> None:
-        self.dashboard.text(*arguments)
-
-    def flush(self) -> None:
-        self.dashboard.flush()
+    assert train.main(arguments) == 0
 
 
 def prediction(meter: worker.Meter, model: str, test: str) -> None:
@@ -86,28 +70,33 @@ def prediction(meter: worker.Meter, model: str, test: str) -> None:
         meter.step(len(sentences))
 
 
-def encoding(meter: worker.Meter, gmb: str, encoder: str) -> None:
-    """From the CSV to the packed rows of an epoch, nothing kept from one round to the next. Work: real word pieces."""
-    from ner import batches, corpus
+def encoding(meter: worker.Meter, gmb: str, encoder: str, cached: bool) -> None:
+    """From the CSV to the packed rows of an epoch as train.py does it, from an empty cache or a filled one. Work: real word pieces."""
+    from ner import batches, dataset
+    from ner.config import Config
     from ner.tagset import TagSet
     from ner.wordpieces import WordPieces
 
-    word_pieces = WordPieces.load(Path(encoder))
+    os.environ["NER_CACHE"] = cache = tempfile.mkdtemp()
+    word_pieces, config = WordPieces.load(Path(encoder)), Config()
     meter.start()
     while True:
+        if not cached:
+            shutil.rmtree(cache, ignore_errors=True)
         marks = [time.perf_counter()]
-        sentences = corpus.read(gmb)
-        marks.append(time.perf_counter())
-        row_length = batches.choose_row_length(word_pieces.encode([s.words for s in sentences], 512).lengths, 512)
-        windows = word_pieces.encode([s.words for s in sentences], row_length)
-        marks.append(time.perf_counter())
+        sentences = dataset.read(gmb, config, print)
         tags = TagSet.fit(sentences)
+        marks.append(time.perf_counter())
+        words = [s.words for s in sentences]
+        row_length = batches.choose_row_length(word_pieces.encode_cached(words, 512).lengths, 512)
+        windows = word_pieces.encode_cached(words, row_length)
+        marks.append(time.perf_counter())
         labels = batches.Labels(tags.encode([s.tags for s in sentences]), tags.padding_id)
         batches.make_epoch(windows, "packed", row_length, 16, labels, seed=0, epoch=0)
         marks.append(time.perf_counter())
-        stages = dict(zip(("CSV", "word pieces, twice: first for the row length", "labels and packing"), np.diff(marks).tolist(), strict=True))
+        stages = dict(zip(("CSV", "row length and word pieces", "labels and packing"), np.diff(marks).tolist(), strict=True))
         real = np.count_nonzero(windows.words >= 0) + 2 * len(sentences)
-        del sentences, windows, tags, labels
+        del sentences, words, windows, tags, labels
         meter.step(int(real), stages=stages)
 
 

@@ -84,7 +84,7 @@ def write(folder: Path, benchmark: str, command: str, tables: list[Table], versi
     (folder / f"{benchmark}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     records.sort(key=lambda r: ORDER.index(r["benchmark"]))
-    head = "# Benchmarks\n\nWritten by benchmarks/run.py from benchmarks/results/*.json; what each contender does stands in ours.py and peers.py."
+    head = "# Benchmarks\n\nWritten by run.py from results/*.json; what each contender does stands in ours.py and peers.py."
     text = "\n\n".join([head, *(section(r) for r in records)])
     (folder.parent / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
 

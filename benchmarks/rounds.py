@@ -13,6 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 OURS, PEERS = "ours.py", "peers.py"
 WARM_UP_ROUNDS = 2  # the second, because a compiler may meet its second shape only then
+OTHERS = 0.05  # a round is repeated if other processes took more of the CPUs: PyTorch's threads spin, and lose 10x to any other load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +38,11 @@ class Worker:
     """A running contender, set up when the constructor returns."""
 
     def __init__(self, contender: Contender, peers: str, logs: Path):
+        """``peers``: the Python of the peers' environment; ``logs``: folder for what the worker prints and its temporary files."""
         self.name, self.log = contender.name, logs / f"{contender.name.replace(' ', '_').replace('/', '_')}.log"
         python = peers if contender.script == PEERS else sys.executable
         command = [python, str(HERE / contender.script), contender.kind, json.dumps(contender.options)]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONWARNINGS": "ignore"}
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "TMPDIR": str(logs)}
         began = time.perf_counter()
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -92,8 +94,11 @@ def start(contenders: list[Contender], peers: str, logs: Path, left_out: dict[st
     return workers
 
 
-def alternate(workers: list[Worker], rounds: int, seconds: float, left_out: dict[str, str]) -> dict[str, list[dict]]:
-    """Warm up, then ``rounds`` rounds, there and back in turn so that a drift of the machine falls on all; the workers are closed."""
+def alternate(workers: list[Worker], rounds: int, seconds: float, busy: bool, left_out: dict[str, str]) -> dict[str, list[dict]]:
+    """Warm up, then ``rounds`` rounds, there and back in turn so that a drift of the machine falls on all; the workers are closed.
+
+    A round that other processes disturbed is repeated, unless ``busy``.
+    """
     measured: dict[str, list[dict]] = {worker.name: [] for worker in workers}
     try:
         for number in range(-WARM_UP_ROUNDS, rounds):
@@ -102,6 +107,10 @@ def alternate(workers: list[Worker], rounds: int, seconds: float, left_out: dict
                     continue
                 try:
                     answer = worker.measure(seconds)
+                    while not answer["work"] or (number >= 0 and answer["others"] > OTHERS and not busy):
+                        if answer["work"]:  # none: an epoch's end fell on the end of the last round
+                            print(f"{worker.name}: other processes took {answer['others']:.0%} of the CPUs; once more", flush=True)
+                        answer = worker.measure(seconds)
                 except Ended as end:
                     left_out[worker.name] = end.reason
                     print(f"{worker.name}: left out ({end.reason})", flush=True)

@@ -4,12 +4,14 @@
 
 Runs in the project's environment; the peers have their own (``make bench`` makes both). Every contender is a process that lives through
 the whole benchmark; they take turns, round by round, and only one works at a time. Linux only. ``all`` is all but time-to-f1, which takes
-an hour. A quick look: --sentences 600 --rounds 1 --seconds 2 --results /tmp/look/results.
+an hour. A quick look: --gmb SMALL.csv (1,200 sentences or more) --rounds 1 --seconds 2 --busy --results /tmp/look/results.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import shlex
 import shutil
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import results
 import rounds
+import worker
 from results import Table, rate_table, rates, spread
 from rounds import OURS, PEERS, Contender
 
@@ -36,33 +39,19 @@ class Benchmark:
     """What all benchmarks share: the arguments, the corpus files, and what goes into the record."""
 
     def __init__(self, given: argparse.Namespace, folder: Path):
-        from ner import pretrained
-
         self.given, self.folder = given, folder
-        self.encoder = str(pretrained.find(ENCODER))
+        # Asked of another process: this one stays small and idle, without TensorFlow's threads.
+        find = f"from ner import pretrained; print(pretrained.find({ENCODER!r}))"
+        found = subprocess.run([sys.executable, "-c", find], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.encoder = found.stdout.strip()
         self.left_out: dict[str, str] = {}
         self.versions: dict[str, str] = {}
         split = [sys.executable, str(ROOT / "experiments" / "gmb_split.py"), given.gmb, str(folder)]
         subprocess.run(split, check=True, stdout=subprocess.DEVNULL)
-        self.train = self.head("first90.jsonl", given.sentences)
-        self.test = self.head("last10.jsonl", given.sentences)
-        self.few = self.head("first90.jsonl", 100)  # to validate on where validation is not what is measured
-
-    def head(self, name: str, sentences: int | None) -> str:
-        """The first sentences of a JSONL file, as a file; the file itself without a number."""
-        if sentences is None:
-            return str(self.folder / name)
-        path = self.folder / f"{sentences}_{name}"
-        path.write_text("".join((self.folder / name).read_text(encoding="utf-8").splitlines(keepends=True)[:sentences]), encoding="utf-8")
-        return str(path)
-
-    def gmb(self) -> str:
-        """The CSV, or as much of it as has about --sentences sentences."""
-        if self.given.sentences is None:
-            return self.given.gmb
-        path = self.folder / "head.csv"
-        path.write_bytes(b"".join(Path(self.given.gmb).read_bytes().splitlines(keepends=True)[: 22 * self.given.sentences]))
-        return str(path)
+        self.train, self.test = str(folder / "first90.jsonl"), str(folder / "last10.jsonl")
+        self.few = str(folder / "few.jsonl")  # to validate on where validation is not what is measured
+        with open(self.train, "rb") as source:
+            Path(self.few).write_bytes(b"".join(itertools.islice(source, 100)))
 
     def repeated(self, name: str, factor: int) -> str:
         """A file whose lines stand in it ``factor`` times, a CSV's header once."""
@@ -90,13 +79,14 @@ class Benchmark:
     def measure(self, contenders: list[Contender], *, seconds: float | None = None) -> dict[str, list[dict]]:
         """The rounds of all contenders that --only does not leave out; ``seconds`` 0 makes a round one step."""
         workers = self.start(contenders)
-        return rounds.alternate(workers, self.given.rounds, self.given.seconds if seconds is None else seconds, self.left_out)
+        seconds = self.given.seconds if seconds is None else seconds
+        return rounds.alternate(workers, self.given.rounds, seconds, self.given.busy, self.left_out)
 
     def start(self, contenders: list[Contender]) -> list[rounds.Worker]:
         chosen = [c for c in contenders if not self.given.only or any(part in c.name for part in self.given.only.split(","))]
         workers = rounds.start(chosen, self.given.peers, self.given.logs, self.left_out)
-        for worker in workers:
-            self.versions |= worker.versions
+        for started in workers:
+            self.versions |= started.versions
         return workers
 
 
@@ -129,10 +119,8 @@ def train(bench: Benchmark) -> tuple[list[Table], object]:
 
 def matmul_weights(encoder: str) -> int:
     """Weights in the matrices of the encoder's blocks: each costs 2 FLOPs a token forward and 4 backward."""
-    from ner import pretrained
-
-    shape = pretrained.encoder_config(Path(encoder))
-    return shape.num_hidden_layers * (4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size)
+    shape = json.loads(Path(encoder, "config.json").read_text(encoding="utf-8"))
+    return shape["num_hidden_layers"] * (4 * shape["hidden_size"] ** 2 + 2 * shape["hidden_size"] * shape["intermediate_size"])
 
 
 def predict(bench: Benchmark) -> tuple[list[Table], object]:
@@ -158,11 +146,19 @@ def quick_model(bench: Benchmark) -> str:
 
 
 def encode(bench: Benchmark) -> tuple[list[Table], object]:
-    options = {"gmb": bench.gmb(), "encoder": bench.encoder}
-    contenders = [Contender("ours", OURS, "encoding", options), Contender("word by word", OURS, "word_by_word", options)]
-    measured = bench.measure(contenders, seconds=0)
+    options = {"gmb": bench.given.gmb, "encoder": bench.encoder}
+    measured = bench.measure(
+        [
+            Contender("ours", OURS, "encoding", {**options, "cached": False}),
+            Contender("ours from the cache", OURS, "encoding", {**options, "cached": True}),
+            Contender("word by word", OURS, "word_by_word", options),
+        ],
+        seconds=0,
+    )
     stages = [
-        [name, stage, spread([r["stages"][stage] for r in answers], ".2f")] for name, answers in measured.items() for stage in answers[0]["stages"]
+        [name, stage, spread([r["stages"][stage] for r in answers], ".2f")]
+        for name, answers in measured.items()
+        for stage in answers[0]["stages"]
     ]
     return [
         rate_table("From the CSV to packed rows (word by word: to word pieces), a whole corpus a round.", "tokens/s", measured, "ours"),
@@ -193,7 +189,7 @@ def first_step_seconds(bench: Benchmark) -> float:
     """Until metrics.jsonl has its first record; with one update a host call that is the first update's."""
     output = bench.folder / "startup"
     shutil.rmtree(output, ignore_errors=True)
-    command = ["train.py", "--config", TOML, "--data", bench.gmb(), "--output", str(output), "--steps-per-call", "1"]
+    command = ["train.py", "--config", TOML, "--data", bench.given.gmb, "--output", str(output), "--steps-per-call", "1"]
     began = time.perf_counter()
     with open(bench.given.logs / "startup.log", "w") as log:
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=log, stderr=log)
@@ -210,15 +206,14 @@ def first_step_seconds(bench: Benchmark) -> float:
 
 
 def scaling(bench: Benchmark) -> tuple[list[Table], object]:
-    csv = bench.gmb()
-    steps = bench.measure([bench.ours(f"x{f}", "--epochs", "1000", train=bench.repeated(bench.train, f)) for f in FACTORS])
-    options = [{"gmb": bench.repeated(csv, f), "encoder": bench.encoder} for f in FACTORS]
-    encoded = bench.measure([Contender(f"x{f}", OURS, "encoding", o) for f, o in zip(FACTORS, options, strict=True)], seconds=0)
+    steps = bench.measure([bench.ours(f"train x{f}", "--epochs", "1000", train=bench.repeated(bench.train, f)) for f in FACTORS])
+    options = {f"encode x{f}": {"gmb": bench.repeated(bench.given.gmb, f), "encoder": bench.encoder, "cached": False} for f in FACTORS}
+    encoded = bench.measure([Contender(name, OURS, "encoding", given) for name, given in options.items()], seconds=0)
     model = bench.given.model or quick_model(bench)
     memory = {f"x{f}": predict_memory(model, bench.repeated(plain_text(bench), f)) for f in FACTORS}
     return [
-        rate_table("Training on GMB repeated, real word pieces a second.", "tokens/s", steps, "x1"),
-        rate_table("From the CSV to packed rows, GMB repeated, a whole corpus a round.", "tokens/s", encoded, "x1"),
+        rate_table("Training on GMB repeated, real word pieces a second.", "tokens/s", steps, "train x1"),
+        rate_table("From the CSV to packed rows, GMB repeated, a whole corpus a round.", "tokens/s", encoded, "encode x1"),
         Table("predict.py on the test sentences repeated.", ["input", "peak memory, MiB"], [[k, f"{v:,.0f}"] for k, v in memory.items()]),
     ], {"steps": steps, "encode": encoded, "predict_mib": memory}
 
@@ -250,30 +245,34 @@ def time_to_f1(bench: Benchmark) -> tuple[list[Table], object]:
     options = {"epochs": epochs, "learning_rate": bench.given.trainer_learning_rate, "test": bench.test}
     contenders = [bench.ours("ours", "--epochs", str(epochs), validation=bench.test), *(bench.trainer(b, **options) for b in (16, 32))]
     workers = bench.start(contenders)
-    seconds, scored = {w.name: 0.0 for w in workers}, {w.name: [] for w in workers}
+    seconds, others = {w.name: 0.0 for w in workers}, {w.name: 0.0 for w in workers}
+    scored: dict[str, list[tuple[float, float]]] = {w.name: [] for w in workers}
     running = list(workers)
     while running:
-        for worker in list(running):
+        for one in list(running):
             try:
-                answer = worker.measure(bench.given.seconds)
+                answer = one.measure(bench.given.seconds)
             except rounds.Ended as end:
-                running.remove(worker)
+                running.remove(one)
                 if end.reason:
-                    bench.left_out[worker.name] = end.reason
+                    bench.left_out[one.name] = end.reason
                 continue
-            seconds[worker.name] += answer["seconds"]
-            progress = f"{worker.name}: {seconds[worker.name]:,.0f} s"
+            seconds[one.name] += answer["seconds"]
+            others[one.name] += answer["others"] * answer["seconds"]
+            progress = f"{one.name}: {seconds[one.name]:,.0f} s"
             if "f1" in answer or "predicted" in answer:
                 f1 = answer["f1"] if "f1" in answer else scoring.score(gold, answer["predicted"]).f1
-                scored[worker.name].append((seconds[worker.name], f1))
-                progress += f", epoch {len(scored[worker.name])}/{epochs}, F1 {f1:.4f}"
+                scored[one.name].append((seconds[one.name], f1))
+                progress += f", epoch {len(scored[one.name])}/{epochs}, F1 {f1:.4f}"
             print(progress, flush=True)
-    setup = {w.name: w.setup_seconds for w in workers}
-    return [f1_table(scored, setup, epochs)], {"set_up": setup, "seconds_and_f1": scored}
+    setup = {w.name: f"{w.setup_seconds:.0f}" for w in workers}
+    disturbed = {name: f"{others[name] / max(seconds[name], 1e-9):.1%}" for name in seconds}
+    return [f1_table(scored, setup, disturbed, epochs)], {"set_up": setup, "others": disturbed, "seconds_and_f1": scored}
 
 
-def f1_table(scored: dict[str, list[tuple[float, float]]], setup: dict[str, float], epochs: int) -> Table:
-    header = ["contender", "set-up, s", *(f"epoch {n + 1}: s, F1" for n in range(epochs)), "ours reaches its last F1 after"]
+def f1_table(scored: dict[str, list[tuple[float, float]]], setup: dict[str, str], disturbed: dict[str, str], epochs: int) -> Table:
+    each = [f"epoch {n + 1}: s, F1" for n in range(epochs)]
+    header = ["contender", "set-up, s", *each, "ours reaches its last F1 after", "CPU used by others"]
     rows = []
     for name, points in scored.items():
         if len(points) < epochs:
@@ -281,8 +280,8 @@ def f1_table(scored: dict[str, list[tuple[float, float]]], setup: dict[str, floa
         total, last = points[-1]
         reached = next((s for s, f1 in scored.get("ours", []) if f1 >= last), None)
         when = f"{reached:,.0f} s, {reached / total:.2f} of its time" if reached else "not reached"
-        rows.append([name, f"{setup[name]:.0f}", *(f"{s:,.0f}, {f1:.4f}" for s, f1 in points), when])
-    notes = ["Training time alone, evaluation and set-up aside. F1: entities, seqeval's default mode, after each epoch on the last 10 % of GMB."]
+        rows.append([name, setup[name], *(f"{s:,.0f}, {f1:.4f}" for s, f1 in points), when, disturbed[name]])
+    notes = ["Training time alone, evaluation and set-up aside. F1: entities, seqeval's default mode, on the last 10 % of GMB."]
     return Table("Trained by turns in one run.", header, rows, notes)
 
 
@@ -296,7 +295,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default=str(ROOT / ".venv-bench" / "bin" / "python"), help="Python of the peers' environment")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds; two more warm up")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of a round (train) or a slice (time-to-f1)")
-    parser.add_argument("--sentences", type=int, help="only so many sentences, to try things out")
+    parser.add_argument("--busy", action="store_true", help="keep rounds that other processes disturbed, to try things out")
     parser.add_argument("--only", help="contenders whose names hold one of these words, by comma")
     parser.add_argument("--model", help="trained model folder (predict, scaling); default: one is trained on the sample")
     parser.add_argument("--epochs", type=int, default=3, help="of time-to-f1")
@@ -316,19 +315,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             given.logs = Path(folder) / "logs"
             given.logs.mkdir()
+            os.environ["NER_CACHE"] = str(Path(folder) / "cache")
             bench = Benchmark(given, Path(folder))
             tables, raw = BENCHMARKS[name](bench)
-            options = [f"--{o} {getattr(given, o)}" for o in ("rounds", "seconds", "sentences", "only") if getattr(given, o) is not None]
-            command = shlex.join(["python", "benchmarks/run.py", name, *" ".join(options).split()])
-            versions = bench.versions or results_versions()
-            results.write(given.results, name, command, tables, versions, raw, bench.left_out)
+            command = f"python benchmarks/run.py {name} --rounds {given.rounds} --seconds {given.seconds:g}"
+            command += f" --only {shlex.quote(given.only or '')}" * bool(given.only) + " --busy" * given.busy
+            results.write(given.results, name, command, tables, bench.versions or worker.versions(), raw, bench.left_out)
             print("\n\n".join(["", *(table.markdown() for table in tables)]), flush=True)
-
-
-def results_versions() -> dict[str, str]:
-    import worker
-
-    return worker.versions()
 
 
 if __name__ == "__main__":
