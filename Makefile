@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup quickstart test lint format types lock clean
+.PHONY: setup quickstart test lint format types bench lock clean
 
 setup: $(VENV)/installed
 
@@ -29,6 +29,18 @@ format: setup
 
 types: setup
 	$(BIN)/mypy
+
+# Speed against Hugging Face's PyTorch stack, in an environment of its own; on an idle machine. GMB_CSV names the corpus; see benchmarks/run.py.
+BENCH ?= all
+bench: setup .venv-bench/installed
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+# PyTorch is pinned by version, not by hash: which of its wheels (CPU or CUDA) is right depends on the machine.
+.venv-bench/installed: benchmarks/requirements.lock
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r benchmarks/requirements.lock
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	touch $@
 
 # Renew the pins with uv; the lock names versions and hashes, no index.
 lock: setup
