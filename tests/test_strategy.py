@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from ner import strategy, throughput
+from ner.encoder import EncoderConfig
+from ner.errors import InputError
+from ner.tagger import TaggingModel
+
+
+@pytest.fixture(autouse=True)
+def no_tpu_here(monkeypatch):
+    for name in ("TPU_NAME", "TF_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(strategy.glob, "glob", lambda pattern: [])
+
+
+def test_auto_without_a_tpu_takes_the_cpu_and_says_why():
+    devices = strategy.choose("auto")
+    assert (devices.kind, devices.strategy.num_replicas_in_sync, devices.chief) == ("cpu", 1, True)
+    assert devices.reason == "the CPU (no TPU_NAME, no TPU device files, no GPU)"
+    assert strategy.choose("none").reason == "the CPU (--tpu none, no GPU)"
+
+
+def test_auto_looks_before_it_asks_a_resolver(monkeypatch):
+    assert strategy._tpu_name("auto") is None
+    monkeypatch.setattr(strategy.glob, "glob", lambda pattern: ["/dev/accel0"] if "accel" in pattern else [])
+    assert strategy._tpu_name("auto") == "local"
+    monkeypatch.setenv("TPU_NAME", "mine")
+    assert (strategy._tpu_name("auto"), strategy._tpu_name("none"), strategy._tpu_name("other")) == ("mine", None, "other")
+
+
+def test_a_closed_port_is_refused_at_once():
+    with socket.socket() as closed:
+        closed.bind(("localhost", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(InputError, match="no TPU answers at grpc://localhost"):
+        strategy.choose(f"grpc://localhost:{port}", timeout=30)
+
+
+def test_more_gpus_than_there_are_is_an_error():
+    with pytest.raises(InputError, match="--gpus 2, but this machine has 0"):
+        strategy.choose("none", gpus=2)
+
+
+def test_a_call_that_hangs_ends_with_one_line_and_status_2():
+    code = "import time\nfrom ner.strategy import _deadline\nwith _deadline(0.2, 'TPU x did not initialise within 0.2 s'): time.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: TPU x did not initialise") and done.stderr.count("\n") == 1
+
+
+def test_what_a_failing_block_wrote_to_stderr_is_shown_and_a_good_ones_is_not():
+    code = "import os\nfrom ner.strategy import silent_stderr\nwith silent_stderr():\n    os.write(2, b'noise')\n    {end}"
+    good = subprocess.run([sys.executable, "-c", code.format(end="pass")], capture_output=True, text=True)
+    bad = subprocess.run([sys.executable, "-c", code.format(end="raise ValueError")], capture_output=True, text=True)
+    assert good.stderr == "" and bad.stderr.startswith("noise")
+
+
+def test_compute_dtype(monkeypatch):
+    assert strategy.compute_dtype("float32", "tpu") == tf.float32
+    assert strategy.compute_dtype("auto", "tpu") == tf.bfloat16
+    for has, expected in ((True, tf.bfloat16), (False, tf.float32)):
+        monkeypatch.setattr(strategy, "_cpu_has_bfloat16", lambda has=has: has)
+        assert strategy.compute_dtype("auto", "cpu") == expected
+
+
+def test_model_flops_count_six_per_weight_of_the_matrix_products():
+    shape = EncoderConfig(50, 32, 2, 4, 64, 16)
+    per_layer = 32 * 96 + 32 * 32 + 2 * 32 * 64
+    assert throughput.flops_per_piece(TaggingModel(shape, 3)) == 6 * 2 * per_layer
+
+
+def test_the_measured_peak_is_plausible():
+    assert 1e8 < throughput.matmul_peak(tf.float32, 64, seconds=0.1) < 1e16
