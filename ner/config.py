@@ -60,7 +60,7 @@ class Config:
     # --- batches ---
     batching: Literal["packed", "buckets", "padded"] = "packed"
     """packed: several sentences share a row; padded: one sentence a row; buckets: one sentence a row, a few row lengths."""
-    rows: int = 32
+    rows: int = 16
     """Rows per update over all replicas (with padded: sentences per update); split evenly, a remainder filled with empty rows."""
     row_length: int | None = None
     """Word pieces per row; by default chosen from the corpus."""
@@ -72,7 +72,7 @@ class Config:
     # --- optimization ---
     epochs: int = 3
     """Passes over the training sentences."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-4
     """Peak learning rate."""
     schedule: Literal["linear", "constant"] = "linear"
     """After the warm-up: linear decay to 0, or constant."""
