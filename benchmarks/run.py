@@ -83,7 +83,7 @@ class Benchmark:
         return rounds.alternate(workers, self.given.rounds, seconds, self.given.busy, self.left_out)
 
     def start(self, contenders: list[Contender]) -> list[rounds.Worker]:
-        chosen = [c for c in contenders if not self.given.only or any(part in c.name for part in self.given.only.split(","))]
+        chosen = [c for c in contenders if not self.given.only or c.name in self.given.only.split(",")]
         workers = rounds.start(chosen, self.given.peers, self.given.logs, self.left_out)
         for started in workers:
             self.versions |= started.versions
@@ -296,7 +296,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds; two more warm up")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of a round (train) or a slice (time-to-f1)")
     parser.add_argument("--busy", action="store_true", help="keep rounds that other processes disturbed, to try things out")
-    parser.add_argument("--only", help="contenders whose names hold one of these words, by comma")
+    parser.add_argument("--only", help="contenders by name, with commas between")
     parser.add_argument("--model", help="trained model folder (predict, scaling); default: one is trained on the sample")
     parser.add_argument("--epochs", type=int, default=3, help="of time-to-f1")
     parser.add_argument("--trainer-learning-rate", type=float, default=3e-4, help="of time-to-f1; ours stands in the TOML")
