@@ -91,7 +91,7 @@ class Tagger:
         tags = pretrained.tag_names(folder)
         shape = pretrained.encoder_config(folder)
         trained = trained_with(config)
-        devices = strategy.choose("none")
+        devices = strategy.choose("none", workers=False)  # with TF_CONFIG left set it would wait for the others for ever
         if compute_dtype == "auto" and trained.get("compute_dtype") == "float32":
             compute_dtype = "float32"
         dtype = strategy.compute_dtype(compute_dtype, devices.kind)

@@ -58,20 +58,22 @@ def silent_stderr():
             os.close(original)
 
 
-def choose(tpu: str = "auto", *, timeout: float = 120.0, gpus: int | None = None, cpu_replicas: int | None = None) -> Devices:
-    """The strategy for this machine. Call it before anything else touches TensorFlow's devices.
+def choose(
+    tpu: str = "auto", *, timeout: float = 120.0, gpus: int | None = None, cpu_replicas: int | None = None, workers: bool = True
+) -> Devices:
+    """The strategy for this machine, and with ``workers`` for the others that TF_CONFIG names. Call it before anything else touches TensorFlow's devices.
 
     Raises InputError for a TPU that was named and cannot be reached, and for more GPUs than there are.
     """
     import tensorflow as tf
 
-    devices = _choose(tpu, timeout, gpus, cpu_replicas)
+    devices = _choose(tpu, timeout, gpus, cpu_replicas, workers)
     with silent_stderr():
         tf.constant(0)  # TensorFlow's notes on the machine come with the first operation
     return devices
 
 
-def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None) -> Devices:
+def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None, workers: bool) -> Devices:
     import tensorflow as tf
 
     if cpu_replicas:
@@ -85,14 +87,14 @@ def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None
     if name is not None:
         return Devices(_tpu_strategy(name, timeout), "tpu", f"TPU {name or 'local'} ({'found' if tpu == 'auto' else 'named'})")
     why = "--tpu none" if tpu == "none" else "no TPU_NAME, no TPU device files"
-    if "TF_CONFIG" in os.environ:
+    if workers and "TF_CONFIG" in os.environ:
         with silent_stderr():
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         resolver = strategy.cluster_resolver
         cluster = resolver.cluster_spec().as_dict()
-        workers = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
+        count = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
         chief = resolver.task_type == "chief" or ("chief" not in cluster and resolver.task_id == 0)
-        return Devices(strategy, _kind(), f"{resolver.task_type} {resolver.task_id} of {workers} workers, as TF_CONFIG says", chief)
+        return Devices(strategy, _kind(), f"{resolver.task_type} {resolver.task_id} of {count} workers, as TF_CONFIG says", chief)
     found = tf.config.list_physical_devices("GPU")
     if gpus and gpus > len(found):
         raise InputError(f"--gpus {gpus}, but this machine has {len(found)}", mend="ask for fewer, or leave --gpus out")

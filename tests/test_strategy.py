@@ -43,6 +43,11 @@ def test_a_closed_port_is_refused_at_once():
         strategy.choose(f"grpc://localhost:{port}", timeout=30)
 
 
+def test_prediction_does_not_wait_for_other_workers(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 0}}')
+    assert strategy.choose("none", workers=False).strategy.num_replicas_in_sync == 1
+
+
 def test_more_gpus_than_there_are_is_an_error():
     with pytest.raises(InputError, match="--gpus 2, but this machine has 0"):
         strategy.choose("none", gpus=2)
