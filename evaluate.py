@@ -44,13 +44,18 @@ def main(arguments: list[str]) -> int:
     from ner.strategy import import_tensorflow
 
     model_folder(given.ckpt)  # a wrong --ckpt is refused before TensorFlow is imported
+    if given.compare:
+        model_folder(given.compare)
     import_tensorflow()
     from ner import report, scoring
     from ner.progress import console, say
 
     sentences, name = corpus_of(given, say)
     words, gold = [s.words for s in sentences], [s.tags for s in sentences]
-    predicted, confidence = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype).tag(words)
+    tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype)
+    predicted, confidence = tagger.tag(words)
+    if tagger.cut_words:
+        say(f"warning: of {tagger.cut_words} long words only the first word pieces were read")
     scores = scoring.score(gold, predicted)
     low, high = scoring.bootstrap_f1(gold, predicted)
     details = {"model": given.ckpt, "corpus": name}

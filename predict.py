@@ -50,11 +50,14 @@ def main(arguments: list[str]) -> int:
 
     tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype)
     write = {"table": rendering.table, "jsonl": rendering.jsonl, "conll": rendering.conll}[given.format]
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not know every character
     while first:
         for tagged in tagger(first, split_at_white_space=given.pre_split):
             write(tagged)
         sys.stdout.flush()
         first = list(itertools.islice(lines, CHUNK))
+    if tagger.cut_words:
+        print(f"warning: of {tagger.cut_words} long words only the first word pieces were read", file=sys.stderr)
     return 0
 
 

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     tags = TagSet.fit(splits["train"])
     folder = pretrained.find(config.encoder, config.encoder_revision)
     shape = pretrained.encoder_config(folder)
-    word_pieces = WordPieces.load(folder)
+    word_pieces = WordPieces.load(folder, shape.vocab_size)
     longest = shape.max_position_embeddings
     row_length = config.row_length or batches.choose_row_length(
         word_pieces.encode_cached([s.words for s in splits["train"]], longest).lengths, longest
@@ -51,6 +51,8 @@ def main(arguments: list[str]) -> int:
     if row_length > longest:
         raise InputError(f"--row-length {row_length} is more than the encoder's {longest} positions", mend=f"give at most {longest}")
     windows = {name: word_pieces.encode_cached([s.words for s in splits[name]], row_length) for name in ("train", "validation")}
+    if cut := sum(w.cut_words for w in windows.values()):
+        say(f"warning: {cut} words have more pieces than half a row; only their first {(row_length - 2) // 2} are read")
     labels = batches.Labels(tags.encode([s.tags for s in splits["train"]]), tags.padding_id, config.label_pieces)
     say(
         f"data: {', '.join(f'{len(s):,} {name}' for name, s in splits.items())} sentences from {config.data or config.train}; "

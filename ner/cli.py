@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 
-from ner.errors import InputError, RunStopped
+from ner.errors import InputError, RunStopped, printable
 
 
 def run_main(main: Callable[[list[str]], int]) -> int:
@@ -19,6 +20,11 @@ def run_main(main: Callable[[list[str]], int]) -> int:
     except RunStopped as stop:
         print(stop, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130  # what a shell gives for Ctrl-C
     except BrokenPipeError:  # predict.py | head: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a disk that is full, a name that is too long, a folder that may not be read
+        print(f"error: {printable(str(error))}; check the path, its permissions and the space left", file=sys.stderr)
+        return 1 if error.errno == errno.ENOSPC else 2

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import sys
 import tomllib
 import types
@@ -35,7 +36,7 @@ class Config:
     validation: str | None = None
     """Validation file: scored after each epoch, chooses the best one."""
     test: str | None = None
-    """Test file: kept in the run's configuration for evaluate.py --split test; training never reads it."""
+    """Test file: its tags are checked and it is kept for evaluate.py --split test; nothing is trained or chosen on it."""
     format: Format | None = None
     """Format of the corpus files; by default told from the suffix."""
     encoding: str | None = None
@@ -124,11 +125,28 @@ class Config:
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise InputError(f"{name} = {value} is out of range", mend=f"give {name} a value from {low:g} to {high:g}")
+                raise InputError(f"{name} = {value} is out of range", mend=f"give {name} a value from {low:,} to {high:,}")
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+                raise InputError(f"{name} {value!r} is not Unicode text", mend="rename the file, or give another name")
+        if self.accumulate > self.rows:
+            raise InputError(f"{self.rows} rows do not fill {self.accumulate} micro-batches", mend="lower accumulate, or raise rows")
+        if self.overwrite and self.resume:
+            raise InputError("--overwrite and --resume are opposites", mend="give one of them")
+        if self.cpu_replicas and (self.gpus or self.tpu not in ("auto", "none")):
+            raise InputError("--cpu-replicas goes with the CPU alone", mend="leave out --gpus and --tpu NAME, or --cpu-replicas")
         if self.data and (self.train or self.validation or self.test):
             raise InputError("both data and train/validation/test are given", mend="give one corpus to split, or split files")
         if bool(self.train) != bool(self.validation) or (self.test and not self.train):
             raise InputError("train and validation files go together", mend="give --train and --validation (and perhaps --test)")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of the command line that are not UTF-8
+        return False
+    return True
 
 
 DATA_KEYS = ("data", "train", "validation", "test")
@@ -230,9 +248,9 @@ def load_toml(path: str | Path) -> Config:
             raise InputError(f"{key} = {value!r} has the wrong type", path=path, line=_key_line(path, key), mend=f"give it a {wanted}")
     for key in DATA_KEYS:
         if values.get(key):
-            values[key] = str((path.parent / values[key]).resolve())
+            values[key] = os.path.abspath(path.parent / values[key])
     if str(values.get("encoder", "")).startswith("."):
-        values["encoder"] = str((path.parent / values["encoder"]).resolve())
+        values["encoder"] = os.path.abspath(path.parent / values["encoder"])
     try:
         return Config(**values)
     except InputError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def resolve(config: Config) -> Config:
             config = dataclasses.replace(config, data=str(local))
         else:
             config = dataclasses.replace(config, train=str(SAMPLE / "train.csv"), validation=str(SAMPLE / "validation.csv"))
-    paths: dict[str, Any] = {key: str(Path(getattr(config, key)).resolve()) for key in ("data", *SPLITS) if getattr(config, key)}
+    paths: dict[str, Any] = {key: os.path.abspath(getattr(config, key)) for key in ("data", *SPLITS) if getattr(config, key)}
     return dataclasses.replace(config, **paths)
 
 
@@ -38,8 +39,15 @@ def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence
 
     ``say`` is told of a conversion of the tags and of copies of a sentence with other tags.
     """
-    sources = [_content(path), *(str(value).encode() for value in (Path(path).suffix, config.format, config.encoding))]
-    notes, sentences = cache.remembered("corpus", sources, lambda: _parse(path, config), _dump, _load)
+
+    def parse() -> tuple[list[str], list[Sentence]]:
+        return _parse(path, config)
+
+    if Path(path).is_file():
+        sources = [_content(path), *(str(value).encode() for value in (Path(path).suffix, config.format, config.encoding))]
+        notes, sentences = cache.remembered("corpus", sources, parse, _dump, _load)
+    else:  # a pipe can be read once only; what does not exist the reader refuses
+        notes, sentences = parse()
     for note in notes:
         say(f"{path}: {note}")
     return sentences

@@ -23,18 +23,19 @@ def predict_words(predict_step, strategy, windows: Windows, row_length: int) -> 
 
     ``predict_step`` is of ner.step. A few short texts take a few rows: what is typed at the prompt should not pay for a whole batch.
     """
+    tags, scores = np.full(windows.num_words, -1, np.int32), np.zeros(windows.num_words, np.float32)
+    if not len(windows.sentences):
+        return tags, scores
     rows = ROWS if windows.lengths.sum() > FEW_ROWS * row_length else FEW_ROWS
     unlabelled = batches.Labels(np.zeros(0, np.int32), padding_id=0)
-    tags, scores = np.full(windows.num_words, -1, np.int32), np.zeros(windows.num_words, np.float32)
     rows_per_step = rows * strategy.num_replicas_in_sync
     packed = batches.make_rows(windows, "packed", row_length, unlabelled, np.arange(len(windows.sentences)))[0]
     packed = batches.pad_rows(packed, rows_per_step, 0)
     iterator = iter(batches.distribute(strategy, packed, rows_per_step, padding_id=0))
     outputs = [predict_step(iterator) for _ in range(len(packed.pieces) // rows_per_step)]
-    if outputs:
-        asked = packed.words >= 0
-        tags[packed.words[asked]] = np.concatenate([t.numpy() for t, _ in outputs])[asked]
-        scores[packed.words[asked]] = np.concatenate([s.numpy() for _, s in outputs])[asked]
+    asked = packed.words >= 0
+    tags[packed.words[asked]] = np.concatenate([t.numpy() for t, _ in outputs])[asked]
+    scores[packed.words[asked]] = np.concatenate([s.numpy() for _, s in outputs])[asked]
     assert (tags >= 0).all(), "a word was left without a tag"
     return tags, scores
 
@@ -73,6 +74,7 @@ class Tagger:
     def __init__(self, predict_step, strategy, word_pieces: WordPieces, tags: tuple[str, ...], row_length: int):
         self.predict_step, self.strategy = predict_step, strategy
         self.word_pieces, self.tags, self.row_length = word_pieces, tags, row_length
+        self.cut_words = 0  # distinct words so far of which only the first pieces were read
 
     @classmethod
     def load(cls, path: str | Path, *, compute_dtype: str = "auto") -> Tagger:
@@ -99,12 +101,13 @@ class Tagger:
             model = TaggingModel(shape, len(tags), compute_dtype=dtype)
         pretrained.load(model, folder, classifier=True)
         step = make_predict_step(devices.strategy, model, jit=devices.kind == "gpu")
-        row_length = min(trained.get("row_length", 128), shape.max_position_embeddings)
-        return cls(step, devices.strategy, WordPieces.load(folder), tags, row_length)
+        row_length = min(trained["row_length"], shape.max_position_embeddings)
+        return cls(step, devices.strategy, WordPieces.load(folder, shape.vocab_size), tags, row_length)
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[float]]]:
         """Sentences as lists of words -> one tag and one score (softmax probability, in [0, 1]) for every word."""
         windows = self.word_pieces.encode(sentences, self.row_length)
+        self.cut_words += windows.cut_words
         ids, scores = predict_words(self.predict_step, self.strategy, windows, self.row_length)
         names = np.array(self.tags, dtype=object)[ids].tolist()
         return by_sentence(names, sentences), by_sentence(scores.tolist(), sentences)
@@ -141,6 +144,8 @@ def model_folder(path: str | Path) -> Path:
 
 
 def trained_with(config: dict) -> dict:
-    """What training noted in config.json under ``ner``: row_length, compute_dtype; empty for models from elsewhere."""
+    """What training noted in config.json under ``ner``: row_length (128 for models from elsewhere) and compute_dtype."""
     noted = config.get("ner")
-    return noted if isinstance(noted, dict) else {}
+    noted = noted if isinstance(noted, dict) else {}
+    length = noted.get("row_length", 128)
+    return {**noted, "row_length": length if type(length) is int and 8 <= length <= 512 else 128}

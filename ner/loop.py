@@ -112,7 +112,8 @@ def _host_call(run: Run, iterator, state: State, steps: int, total: int, segment
     config = run.config
     shape = config.steps_per_call  # of the rates, whatever the steps of this call: one trace
     rates = learning_rates(state.step, shape, total, peak=config.learning_rate, warmup=config.warmup, schedule=config.schedule)
-    profiled = config.profile and state.step == config.steps_per_call
+    traced = config.profile and run.train_steps.experimental_get_tracing_count()  # type: ignore[attr-defined]
+    profiled = traced and not (run.dashboard.events / "plugins").exists()
     if profiled:
         tf.profiler.experimental.start(str(run.dashboard.events))
     began = time.perf_counter()

@@ -92,7 +92,7 @@ def read_config(folder: Path) -> dict:
     for key, wanted in {"position_embedding_type": "absolute", "is_decoder": False}.items():
         if config.get(key, wanted) != wanted:
             raise InputError(f"{key} {config[key]!r} is not supported", path=path, mend=f"use a BERT with {key} {wanted!r}")
-    if config.get("hidden_act", "gelu") not in ACTIVATIONS:
+    if str(config.get("hidden_act", "gelu")) not in ACTIVATIONS:
         raise InputError(f"hidden_act {config['hidden_act']!r} is not supported", path=path, mend=f"one of {', '.join(ACTIVATIONS)} is")
     return config
 

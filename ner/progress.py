@@ -10,7 +10,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ner.scoring import Scores, table
 
-console = Console(highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Rich ends the process with status 1 when a reader closes the pipe; ner.cli decides that here."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Console(highlight=False, soft_wrap=True)
 
 
 def say(line: str) -> None:

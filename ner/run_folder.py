@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ner import corpus
 from ner.checkpoint import Checkpoints, State, differences
-from ner.config import DATA_KEYS, Config, to_toml
+from ner.config import DATA_KEYS, Config, load_toml, to_toml
 from ner.corpus import Sentence
 from ner.errors import InputError
 
@@ -25,34 +26,61 @@ FREE = (
 )
 
 
+# All that a run writes into its folder; nothing else in it is ever deleted.
+PARTS = (
+    *("config.toml", "metrics.jsonl", "tensorboard", "checkpoints", "model"),
+    *(".metrics.jsonl.partial", ".model.partial", ".model.previous"),
+)
+
+
 def named(config: Config) -> Config:
     """The configuration with its output folder: by default ``runs/ENCODER-YYYYMMDD-HHMMSS``."""
     name = f"{Path(config.encoder).name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return dataclasses.replace(config, output=str(Path(config.output or f"runs/{name}").resolve()))
+    return dataclasses.replace(config, output=os.path.abspath(config.output or f"runs/{name}"))
 
 
 def check(config: Config) -> None:
-    """Refuse a folder that holds something, unless the run is resumed or (a run folder only) overwritten."""
+    """Refuse a folder that holds something, unless the run is resumed or (a run folder with nothing else in it only) overwritten."""
     output = Path(config.output or "")
     if output.exists() and not output.is_dir():
         raise InputError("is a file", path=output, mend="give --output a folder")
     if not output.exists() or not any(output.iterdir()):
         return
-    if (config.overwrite or config.resume) and not (output / "config.toml").is_file():
-        raise InputError("is not a run folder, so it is left alone", path=output, mend="give --output another folder")
     if not (config.overwrite or config.resume):
         raise InputError("is not empty", path=output, mend="give another --output, --resume it, or --overwrite it")
+    if not _is_run(output):
+        raise InputError("is not a run folder, so it is left alone", path=output, mend="give --output another folder")
+    if config.overwrite:
+        if strangers := sorted(path.name for path in output.iterdir() if path.name not in PARTS):
+            raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=output, mend="move it away, or give another --output")
+        for key in (*DATA_KEYS, "encoder", "config"):
+            value = getattr(config, key)
+            if value and os.path.exists(value) and Path(os.path.realpath(value)).is_relative_to(os.path.realpath(output)):
+                raise InputError(f"--overwrite would delete {key} {value!r}", path=output, mend="give another --output")
+
+
+def _is_run(output: Path) -> bool:
+    """Whether the folder's config.toml is one that a run wrote."""
+    try:
+        return load_toml(output / "config.toml").output is not None
+    except InputError:
+        return False
 
 
 def prepare(config: Config, state: State) -> None:
-    """Create the folder with the resolved configuration, emptied of an earlier run's files; a continued run's is left as it is."""
+    """Create the folder with the resolved configuration, without an earlier run's parts; a continued run's is left as it is."""
     output = Path(config.output or "")
     if state.step:
         return
+    if not config.overwrite and (output / "model").exists():
+        raise InputError("has a model but no whole checkpoint to resume from", path=output, mend="--overwrite it to start anew")
     try:
-        if output.exists():
-            shutil.rmtree(output)
-        output.mkdir(parents=True)
+        for part in PARTS:
+            if (output / part).is_dir():
+                shutil.rmtree(output / part)
+            else:
+                (output / part).unlink(missing_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
         (output / "config.toml").write_text(to_toml(dataclasses.replace(config, overwrite=False, resume=False)), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror})", path=output, mend="give --output a folder you can write") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import socket
 import sys
@@ -61,7 +62,9 @@ def silent_stderr():
 def choose(
     tpu: str = "auto", *, timeout: float = 120.0, gpus: int | None = None, cpu_replicas: int | None = None, workers: bool = True
 ) -> Devices:
-    """The strategy for this machine, and with ``workers`` for the others that TF_CONFIG names. Call it before anything else touches TensorFlow's devices.
+    """The strategy for this machine, and with ``workers`` for the others that TF_CONFIG names.
+
+    Call it before anything else touches TensorFlow's devices.
 
     Raises InputError for a TPU that was named and cannot be reached, and for more GPUs than there are.
     """
@@ -88,6 +91,10 @@ def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None
         return Devices(_tpu_strategy(name, timeout), "tpu", f"TPU {name or 'local'} ({'found' if tpu == 'auto' else 'named'})")
     why = "--tpu none" if tpu == "none" else "no TPU_NAME, no TPU device files"
     if workers and "TF_CONFIG" in os.environ:
+        try:
+            json.loads(os.environ["TF_CONFIG"])["task"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError("TF_CONFIG is not JSON with a cluster and a task", mend="mend the variable, or unset it") from None
         with silent_stderr():
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         resolver = strategy.cluster_resolver

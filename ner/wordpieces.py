@@ -66,8 +66,20 @@ class WordPieces:
         self.cls, self.sep, self.unk = ids["[CLS]"], ids["[SEP]"], ids["[UNK]"]
 
     @classmethod
-    def load(cls, folder: Path) -> WordPieces:
-        """The tokenizer of a checkpoint folder: ``tokenizer.json``, else ``vocab.txt`` with ``tokenizer_config.json``'s casing."""
+    def load(cls, folder: Path, vocab_size: int | None = None) -> WordPieces:
+        """The tokenizer of a checkpoint folder: ``tokenizer.json``, else ``vocab.txt`` with ``tokenizer_config.json``'s casing.
+
+        Its ids must be below ``vocab_size``, the rows of the encoder's word embeddings.
+        """
+        loaded = cls._load(folder)
+        largest = max(loaded.tokenizer.get_vocab(with_added_tokens=True).values())
+        if vocab_size is not None and largest >= vocab_size:
+            what = f"the tokenizer gives ids up to {largest}, the encoder has {vocab_size} word pieces"
+            raise InputError(what, path=folder, mend="use the checkpoint's own tokenizer")
+        return loaded
+
+    @classmethod
+    def _load(cls, folder: Path) -> WordPieces:
         fast, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
         try:
             if fast.is_file():

@@ -134,6 +134,37 @@ def test_predict_reads_standard_input_and_writes_tables_and_columns(trained, for
     assert expected in done.stdout
 
 
+def test_predict_gives_an_empty_line_an_empty_answer(trained):
+    for text in ("", "\n", " \n\n"):
+        done = run("predict.py", "--ckpt", trained[0], "--input", "-", "--format", "jsonl", input=text)
+        assert done.returncode == 0, done.stderr
+        assert [json.loads(line)["tags"] for line in done.stdout.splitlines()] == [[]] * text.count("\n")
+
+
+def test_hostile_words_get_one_tag_each(trained, tmp_path):
+    sentences = [
+        corpus.Sentence(["in"] * 10_000, ["O"] * 10_000),
+        corpus.Sentence(["-" * 100_000, "a" * 100_000], ["O", "O"]),
+        corpus.Sentence(["\x96", "\u0301", "\u200b\u200d", "\U0001f600", "two words"], ["O"] * 5),
+    ]
+    corpus.write(tmp_path / "x.jsonl", sentences)
+    done = run("evaluate.py", "--ckpt", trained[0], "--data", tmp_path / "x.jsonl", "--predictions", tmp_path / "p.txt")
+    assert done.returncode == 0, done.stderr
+    assert "only the first word pieces were read" in done.stdout
+    blocks = (tmp_path / "p.txt").read_text().split("\n\n")
+    assert [len([line for line in block.split("\n") if len(line.split(" ")) == 3]) for block in blocks[:3]] == [10_000, 2, 5]
+
+
+def test_a_closed_pipe_is_no_error(trained, tmp_path):
+    (tmp_path / "in.txt").write_text("alex lives in london\n" * 3000)
+    for format in ("jsonl", "table"):
+        command = [sys.executable, "predict.py", "--ckpt", trained[0], "--input", tmp_path / "in.txt", "--format", format]
+        with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr.read() == "" and process.wait() == 0
+
+
 CRASH = """
 import sys
 from ner import checkpoint

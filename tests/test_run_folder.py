@@ -1,0 +1,83 @@
+"""What is in an output folder is the user's until a run wrote it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ner import run_folder
+from ner.checkpoint import State
+from ner.config import Config, to_toml
+from ner.errors import InputError
+
+
+@pytest.fixture
+def output(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder
+
+
+def config_for(output, **keys):
+    return run_folder.named(Config(output=str(output), **keys))
+
+
+def written_by_a_run(output):
+    (output / "config.toml").write_text(to_toml(config_for(output)))
+    (output / "metrics.jsonl").write_text("")
+    (output / "checkpoints").mkdir()
+
+
+def test_a_new_or_empty_folder_is_taken(output):
+    for folder in (output, output / "deeper" / "new"):
+        config = config_for(folder)
+        run_folder.check(config)
+        run_folder.prepare(config, State())
+        assert (folder / "config.toml").is_file()
+
+
+@pytest.mark.parametrize("keys", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_folder_of_something_else_is_left_alone(output, keys):
+    (output / "config.toml").write_text('baseURL = "x"\n')
+    (output / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="run"):
+        run_folder.check(config_for(output, **keys))
+    assert sorted(p.name for p in output.iterdir()) == ["config.toml", "thesis.txt"]
+
+
+def test_overwrite_refuses_what_no_run_wrote_and_inputs_inside_the_folder(output):
+    written_by_a_run(output)
+    (output / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="notes.txt"):
+        run_folder.check(config_for(output, overwrite=True))
+    (output / "notes.txt").unlink()
+    (output / "model").mkdir()
+    with pytest.raises(InputError, match="would delete encoder"):
+        run_folder.check(config_for(output, overwrite=True, encoder=str(output / "model")))
+
+
+def test_overwrite_removes_a_runs_own_parts(output):
+    written_by_a_run(output)
+    config = config_for(output, overwrite=True)
+    run_folder.check(config)
+    run_folder.prepare(config, State())
+    assert [p.name for p in output.iterdir()] == ["config.toml"]
+
+
+def test_resume_without_a_checkpoint_starts_but_never_over_a_model(output):
+    written_by_a_run(output)
+    (output / "notes.txt").write_text("mine")
+    config = config_for(output, resume=True)
+    run_folder.check(config)
+    run_folder.prepare(config, State())
+    assert (output / "notes.txt").read_text() == "mine"
+    (output / "model").mkdir()
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        run_folder.prepare(config, State())
+
+
+def test_a_continued_run_is_left_as_it_is(output):
+    written_by_a_run(output)
+    run_folder.prepare(dataclasses.replace(config_for(output, resume=True), epochs=9), State(step=5))
+    assert "epochs = 9" not in (output / "config.toml").read_text()
