@@ -90,15 +90,17 @@ def corpus_of(given: Arguments, say) -> tuple[list, str]:
     """The sentences to score and what to call them: --data, or the corpus in the run's config.toml."""
     from ner import dataset
 
+    run = next((p for p in (Path(given.ckpt), Path(given.ckpt).parent) if (p / "config.toml").is_file()), None)
+    trained = load_toml(run / "config.toml") if run else Config()
     if given.data:
-        config, part = Config(data=given.data, format=given.format, encoding=given.encoding), given.split or "all"
+        config = Config(data=given.data, format=given.format, encoding=given.encoding, split_seed=trained.split_seed)
+        part = given.split or "all"
         if part == "all":
             return dataset.read(given.data, config, say), given.data
     else:
-        run = next((p for p in (Path(given.ckpt), Path(given.ckpt).parent) if (p / "config.toml").is_file()), None)
         if run is None:
             raise InputError("not a run folder, so it names no corpus", path=given.ckpt, mend="give --data FILE")
-        config, part = load_toml(run / "config.toml"), given.split or "validation"
+        config, part = trained, given.split or "validation"
     splits = dataset.load(config, say)
     if part == "all":
         return [s for name in splits for s in splits[name]], "all splits"

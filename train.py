@@ -85,6 +85,8 @@ def main(arguments: list[str]) -> int:
     if state.finished:
         say(f"{output}: finished already, best validation F1 {state.best_f1} in epoch {state.best_epoch}")
         return 0
+    if not devices.agree(state.step):
+        raise InputError("the workers do not resume from the same step", path=output, mend="give all of them one shared --output")
     if devices.chief:
         run_folder.prepare(config, state)
     dashboard = Dashboard(output, step=state.step, chief=devices.chief)
@@ -107,7 +109,7 @@ def main(arguments: list[str]) -> int:
         noted = {"row_length": row_length, "compute_dtype": dtype.name, "validation": scores.as_dict()}
         pretrained.save(model, output / "model", source=folder, tags=tags.names, extra={"ner": noted})
 
-    peak = throughput.matmul_peak(dtype, shape.hidden_size) * replicas if config.measure_peak else None
+    peak = throughput.matmul_peak(dtype, shape.hidden_size) * (1 if devices.kind == "cpu" else replicas) if config.measure_peak else None
     if peak:
         say(f"device: {peak / 1e9:,.0f} GFLOP/s of {dtype.name} matrix products, measured")
     run = loop.Run(

@@ -59,7 +59,7 @@ class Labels:
 def choose_row_length(lengths: np.ndarray, longest: int) -> int:
     """The smallest multiple of 32, at least 64, that holds 99 % of the windows whole; at most ``longest`` positions.
 
-    Short rows are cheap (attention grows with the row length), and 64 packs a corpus of sentences to 99 % (docs: the packing table).
+    Short rows are cheap (attention grows with the row length), and rows of 64 are filled to 99 % by a corpus of sentences.
     """
     wanted = int(np.quantile(lengths, 0.99)) if len(lengths) else 64
     return min(longest, max(64, -(-wanted // 32) * 32))

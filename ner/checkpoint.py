@@ -76,7 +76,7 @@ class Checkpoints:
                         raise ValueError(f"{name} does not match its checksum")
                 return path, record
             except (OSError, ValueError, KeyError, AttributeError) as error:
-                say(f"checkpoint {path} is damaged ({error}); falling back to the one before it")
+                say(f"checkpoint {path} is damaged ({error}); looking for the one before it")
         return None
 
     def restore(self, path: Path, record: dict) -> State:

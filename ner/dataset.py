@@ -31,6 +31,8 @@ def resolve(config: Config) -> Config:
         else:
             config = dataclasses.replace(config, train=str(SAMPLE / "train.csv"), validation=str(SAMPLE / "validation.csv"))
     paths: dict[str, Any] = {key: os.path.abspath(getattr(config, key)) for key in ("data", *SPLITS) if getattr(config, key)}
+    if os.path.isdir(config.encoder):
+        paths["encoder"] = os.path.abspath(config.encoder)
     return dataclasses.replace(config, **paths)
 
 

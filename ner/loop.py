@@ -73,6 +73,8 @@ def fit(run: Run, state: State) -> State:
             progress.epoch_line(state.epoch, config.epochs, loss["train/loss"], scores, loss["train/tokens_per_second"], best)
             if scores.f1 == 0.0 and scores.entities:
                 progress.say("warning: validation F1 is 0: no entity was found; more epochs or another learning rate may be needed")
+            if stop_requested() and not state.finished:
+                raise RunStopped(f"stopped after epoch {state.epoch}; --resume continues")
     return state
 
 
@@ -144,7 +146,7 @@ def _not_finite(config: Config, first: int, steps: int, bad: int) -> None:
     message = f"loss or gradient not finite at step {bad + 1} (host call of steps {first + 1} to {first + steps})"
     if config.non_finite == "stop":
         raise RunStopped(f"{message}; lower --learning-rate, or --non-finite skip leaves such updates out")
-    progress.say(f"warning: {message}; the update was left out")
+    progress.say(f"warning: {message}; updates that are not were left out")
 
 
 class _stop_requests:

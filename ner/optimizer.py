@@ -65,7 +65,8 @@ def _adamw(variable, first, second, gradient, scale, learning_rate, finite, upda
 def learning_rates(first: int, count: int, total: float, *, peak: float, warmup: float, schedule: str) -> np.ndarray:
     """float32 [count]: the rates of updates first .. first + count - 1 (from 0) out of ``total``.
 
-    Linear warm-up over ``warmup * total`` updates from 0, then constant, or linear to 0 at ``total``.
+    Linear warm-up over ``warmup * total`` updates from 0, then constant, or linear towards 0, which the
+    update after the last would have. ``total`` is counted on the first epoch; packing may make another one an update longer, at rate 0.
     """
     step = np.arange(first, first + count, dtype=np.float64) + 1.0
     rise = warmup * total

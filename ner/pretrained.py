@@ -216,7 +216,7 @@ def save(model: TaggingModel, folder: Path, *, source: Path, tags: tuple[str, ..
     ``source`` is the checkpoint the encoder came from: its config and tokenizer are copied, the tokenizer without truncation and padding
     (all-MiniLM-L6-v2's cuts at 128). The padding label's row is left out, so nobody outside sees it as a class. ``extra`` adds config keys.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as dump
 
     temporary = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -229,7 +229,7 @@ def save(model: TaggingModel, folder: Path, *, source: Path, tags: tuple[str, ..
             value = value[..., :-1]
         for name, part in zip(names, np.split(value, len(names), axis=-1), strict=True):
             tensors[name] = np.ascontiguousarray(part.T if dense else part)
-    save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
+    (temporary / "model.safetensors").write_bytes(dump(tensors, metadata={"format": "pt"}))  # save_file would make it private
     drop = ("_name_or_path", "architectures", "id2label", "label2id", "transformers_version", "torch_dtype", "dtype")
     config = {key: value for key, value in read_config(source).items() if key not in drop}
     config |= {

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ner.errors import printable
@@ -19,11 +19,11 @@ COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "
 
 def table(tagged: Tagged) -> None:
     """One row a word with its tag and score, then one row an entity; coloured by type on a terminal."""
-    words = Table("word", "tag", "score", box=None, pad_edge=False)
+    words = Table(Column("word", overflow="fold"), "tag", "score", box=None, pad_edge=False)
     for word, tag, score in zip(tagged.words, tagged.tags, tagged.scores, strict=True):
         words.add_row(Text(printable(word), style=_colour(tag)), Text(tag, style=_colour(tag)), f"{score:.4f}")
     console.print(words)
-    entities = Table("entity", "type", "characters", "score", box=None, pad_edge=False)
+    entities = Table(Column("entity", overflow="fold"), "type", "characters", "score", box=None, pad_edge=False)
     for entity in tagged.entities:
         style = _colour(entity.type)
         entities.add_row(

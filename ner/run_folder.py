@@ -98,6 +98,8 @@ def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path
 def resume(checkpoints: Checkpoints, say: Callable[[str], None]) -> State:
     """The state of the newest whole checkpoint, its variables loaded; a fresh one where there is none. Refuses another run's."""
     found = checkpoints.newest(say)
+    if found is None and checkpoints.steps():
+        raise InputError("no checkpoint in it is whole", path=checkpoints.folder, mend="--overwrite the run to start anew")
     if found is None:
         return State()
     path, record = found

@@ -18,7 +18,7 @@ from ner.tagger import TaggingModel
 
 
 class StepMetrics(NamedTuple):
-    """Over one host call: mean loss and gradient norm (float32 scalars), first step at which either was not finite (int64; -1: none).
+    """Over a host call: mean finite loss and gradient norm (float32 scalars), first step at which one was not finite (int64; -1: none).
 
     ``data_seconds`` (float64 scalar) is the time spent asking the input pipeline for rows: an upper bound on what the device waited.
     """
@@ -86,16 +86,18 @@ def make_train_steps(
 
     @tf.function
     def train_steps(iterator, count, first_step, learning_rates):
+        number = tf.constant(0.0)
         losses, norms, bad, waited = tf.constant(0.0), tf.constant(0.0), tf.constant(-1, tf.int64), tf.constant(0.0, tf.float64)
         for i in tf.range(count):
             asked = tf.timestamp()
             batch = next(iterator)
             waited += tf.timestamp() - asked
             loss, norm, finite = strategy.run(replica_step, args=(batch, first_step + i, learning_rates[i]))
-            losses, norms = losses + one(loss), norms + one(norm)
-            bad = tf.where((bad < 0) & ~one(finite), first_step + i, bad)
-        number = tf.cast(count, tf.float32)
-        return StepMetrics(losses / number, norms / number, bad, waited)
+            good = one(finite)
+            losses, norms = losses + tf.where(good, one(loss), 0.0), norms + tf.where(good, one(norm), 0.0)
+            number += tf.cast(good, tf.float32)
+            bad = tf.where((bad < 0) & ~good, first_step + i, bad)
+        return StepMetrics(tf.math.divide_no_nan(losses, number), tf.math.divide_no_nan(norms, number), bad, waited)
 
     return train_steps
 

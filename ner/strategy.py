@@ -32,6 +32,13 @@ class Devices(NamedTuple):
     reason: str
     chief: bool = True
 
+    def agree(self, value: int) -> bool:
+        """Whether all replicas, on whatever worker, were given the same number."""
+        import tensorflow as tf
+
+        here = self.strategy.experimental_distribute_values_from_function(lambda context: tf.constant([value]))
+        return len(set(self.strategy.gather(here, axis=0).numpy().tolist())) == 1
+
 
 def import_tensorflow() -> None:
     """Import TensorFlow without its start-up notes; what it writes to stderr is shown only if the import fails."""
@@ -85,7 +92,7 @@ def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * cpu_replicas)
         devices = [f"/cpu:{i}" for i in range(cpu_replicas)]
         strategy = mirrored_cpus(devices) if cpu_replicas > 1 else tf.distribute.get_strategy()
-        return Devices(strategy, "cpu", f"{cpu_replicas} CPU replicas, as --cpu-replicas asked")
+        return Devices(strategy, "cpu", f"{cpu_replicas} CPU replica{'s' * (cpu_replicas > 1)}, as --cpu-replicas asked")
     name = _tpu_name(tpu)
     if name is not None:
         return Devices(_tpu_strategy(name, timeout), "tpu", f"TPU {name or 'local'} ({'found' if tpu == 'auto' else 'named'})")
