@@ -41,11 +41,6 @@ class Rows(NamedTuple):
     def shape(self) -> tuple[int, int]:
         return self.pieces.shape
 
-    @property
-    def real_pieces(self) -> int:
-        """Word pieces that are not padding."""
-        return int(np.count_nonzero(self.segments))
-
 
 @dataclasses.dataclass(frozen=True)
 class Labels:

@@ -208,13 +208,12 @@ def train_config(arguments: list[str]) -> Config:
     With --resume and no --config, the TOML is the one the run in --output was started with.
     """
     path = _flag_value(arguments, "--config")
-    started = Path(_flag_value(arguments, "--output") or "", "config.toml")
-    if path is None and "--resume" in arguments and "--output" in " ".join(arguments) and started.is_file():
-        path = str(started)
+    output = _flag_value(arguments, "--output")
+    if path is None and output and "--resume" in arguments and Path(output, "config.toml").is_file():
+        path = str(Path(output, "config.toml"))
     default = load_toml(path) if path else Config()
     if any(a.split("=")[0] in {f"--{key}" for key in DATA_KEYS} for a in arguments):
         default = dataclasses.replace(default, **{key: getattr(Config, key) for key in DATA_SOURCE})
-    # Checks that span several keys wait until all flags are in: tyro builds the whole dataclass at once.
     return parse(Config, arguments, default)
 
 
