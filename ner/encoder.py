@@ -79,28 +79,38 @@ def _activate(name: str):
 
 
 @functools.cache
-def _split_heads(heads: int):
-    """(x + bias) [rows, length, 3 x hidden] -> queries, keys, values in one array [3, rows, heads, length, hidden / heads]."""
-
-    def split_heads(x, bias):
-        rows, length, width = x.shape
-        x = tf.cast(tf.cast(x, tf.float32) + bias, x.dtype)
-        return tf.transpose(tf.reshape(x, [rows, length, 3, heads, width // (3 * heads)]), [2, 0, 3, 1, 4])
-
-    return fused(split_heads)
+def _add_bias():
+    """x + bias: [tokens, width], float32 inside."""
+    return fused(lambda x, bias: tf.cast(tf.cast(x, tf.float32) + bias, x.dtype))
 
 
 @functools.cache
 def _attend(scale: float, rate: float):
-    """Softmax over the keys of the same sentence, then dropout: scores [rows, heads, length, length], segments int32 [rows, length]."""
+    """Softmax over the keys of the same sentence, then dropout: scores [rows, heads, length, length], segments int32 [rows, length].
 
-    def attend(scores, segments, seed):
+    Its gradient is written out: with the probabilities kept instead of the scores, the backward pass is one pass without an exponential.
+    """
+
+    @tf.function(jit_compile=True, autograph=False)
+    def forward(scores, segments, seed):
         same = segments[:, None, :, None] == segments[:, None, None, :]
         x = tf.where(same, tf.cast(scores, tf.float32) * scale, -1e30)  # exp(-1e30 - max) is exactly 0: nothing leaks between sentences
-        x = tf.exp(x - tf.stop_gradient(tf.reduce_max(x, -1, keepdims=True)))
-        return tf.cast(dropout(x / tf.reduce_sum(x, -1, keepdims=True), rate, seed), scores.dtype)
+        x = tf.exp(x - tf.reduce_max(x, -1, keepdims=True))
+        x = x / tf.reduce_sum(x, -1, keepdims=True)
+        return tf.cast(dropout(x, rate, seed), scores.dtype), tf.cast(x, scores.dtype)
 
-    return fused(attend)
+    @tf.function(jit_compile=True, autograph=False)
+    def backward(probabilities, seed, upstream):
+        x = tf.cast(probabilities, tf.float32)
+        flow = x * dropout(tf.cast(upstream, tf.float32), rate, seed)  # dropout is its own transpose
+        return tf.cast((flow - x * tf.reduce_sum(flow, -1, keepdims=True)) * scale, upstream.dtype)
+
+    @tf.custom_gradient
+    def attend(scores, segments, seed):
+        dropped, probabilities = forward(scores, segments, seed)
+        return dropped, lambda upstream: (backward(probabilities, seed, upstream), None, None)
+
+    return attend
 
 
 class Block(keras.layers.Layer):
@@ -126,7 +136,8 @@ class Block(keras.layers.Layer):
 
         self.half = compute_dtype
         heads, epsilon = config.num_attention_heads, config.layer_norm_eps
-        self.split_heads = _split_heads(heads)
+        self.heads = heads
+        self.add_bias = _add_bias()
         self.activate = _activate(config.hidden_act)
         # One compiled function with dropout and one without, by [training].
         rates = config.hidden_dropout_prob, config.attention_probs_dropout_prob
@@ -144,8 +155,8 @@ class Block(keras.layers.Layer):
         def product(a, kernel):
             return tf.matmul(a, tf.cast(kernel, self.half))
 
-        qkv = tf.reshape(product(x, self.qkv_kernel), [rows, length, 3 * hidden])
-        query, key, value = tf.unstack(self.split_heads(qkv, self.qkv_bias.value))
+        qkv = tf.reshape(self.add_bias(product(x, self.qkv_kernel), self.qkv_bias.value), [rows, length, 3, self.heads, -1])
+        query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [rows, heads, length, hidden / heads]
         probabilities = self.attend[training](tf.matmul(query, key, transpose_b=True), segments, fold(seed, 1))
         context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [tokens, hidden])
         add_norm = self.add_norm[training]
