@@ -45,12 +45,11 @@ def main(arguments: list[str]) -> int:
     shape = pretrained.encoder_config(folder)
     word_pieces = WordPieces.load(folder, shape.vocab_size)
     longest = shape.max_position_embeddings
-    row_length = config.row_length or batches.choose_row_length(
-        word_pieces.encode_cached([s.words for s in splits["train"]], longest).lengths, longest
-    )
-    if row_length > longest:
-        raise InputError(f"--row-length {row_length} is more than the encoder's {longest} positions", mend=f"give at most {longest}")
-    windows = {name: word_pieces.encode_cached([s.words for s in splits[name]], row_length) for name in ("train", "validation")}
+    if config.row_length and config.row_length > longest:
+        raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", mend=f"give at most {longest}")
+    windows = {"train": word_pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest)}
+    row_length = windows["train"].row_length
+    windows["validation"] = word_pieces.encode_cached([s.words for s in splits["validation"]], row_length)
     if cut := sum(w.cut_words for w in windows.values()):
         say(f"warning: {cut} words have more pieces than half a row; only their first {(row_length - 2) // 2} are read")
     labels = batches.Labels(tags.encode([s.tags for s in splits["train"]]), tags.padding_id, config.label_pieces)

@@ -88,20 +88,22 @@ def encoding(meter: worker.Meter, gmb: str, encoder: str, cached: bool) -> None:
         tags = TagSet.fit(sentences)
         marks.append(time.perf_counter())
         words = [s.words for s in sentences]
-        row_length = batches.choose_row_length(word_pieces.encode_cached(words, 512).lengths, 512)
-        windows = word_pieces.encode_cached(words, row_length)
+        windows = word_pieces.encode_cached(words)
         marks.append(time.perf_counter())
         labels = batches.Labels(tags.encode([s.tags for s in sentences]), tags.padding_id)
-        batches.make_epoch(windows, "packed", row_length, 16, labels, seed=0, epoch=0)
+        batches.make_epoch(windows, "packed", windows.row_length, 16, labels, seed=0, epoch=0)
         marks.append(time.perf_counter())
-        stages = dict(zip(("CSV", "row length and word pieces", "labels and packing"), np.diff(marks).tolist(), strict=True))
+        stages = dict(zip(("CSV", "word pieces", "labels and packing"), np.diff(marks).tolist(), strict=True))
         real = np.count_nonzero(windows.words >= 0) + 2 * len(sentences)
         del sentences, words, windows, tags, labels
         meter.step(int(real), stages=stages)
 
 
-def word_by_word(meter: worker.Meter, gmb: str, encoder: str) -> None:
-    """The source text's way: pandas, groupby, and ``tokenizer.encode(word)`` for each word in a Python loop. Work: real word pieces."""
+def word_by_word(meter: worker.Meter, gmb: str, encoder: str, length: int = 384) -> None:
+    """The source text's way: pandas, groupby, ``tokenizer.encode(word)`` for each word in a Python loop, lists padded to 384, arrays.
+
+    Work: real word pieces.
+    """
     import pandas as pd
     from tokenizers import BertWordPieceTokenizer
 
@@ -111,17 +113,30 @@ def word_by_word(meter: worker.Meter, gmb: str, encoder: str) -> None:
         marks = [time.perf_counter()]
         frame = pd.read_csv(gmb, encoding="latin-1", keep_default_na=False, na_values={"Sentence #": [""]})
         frame["Sentence #"] = frame["Sentence #"].ffill()
+        frame["Tag"] = frame["Tag"].factorize()[0]
         sentences = frame.groupby("Sentence #")["Word"].apply(list)
+        tags = frame.groupby("Sentence #")["Tag"].apply(list)
         marks.append(time.perf_counter())
-        total = 0
-        for words in sentences:
-            pieces = []
-            for word in words:
-                pieces.extend(tokenizer.encode(word, add_special_tokens=False).ids)
-            total += len(pieces) + 2
+        encoded = []
+        for words, given in zip(sentences, tags, strict=True):
+            pieces, labels = [101], [0]
+            for word, tag in zip(words, given, strict=True):
+                ids = tokenizer.encode(word, add_special_tokens=False).ids
+                pieces.extend(ids)
+                labels.extend([tag] * len(ids))
+            encoded.append(([*pieces[: length - 1], 102], [*labels[: length - 1], 0]))
         marks.append(time.perf_counter())
-        stages = dict(zip(("CSV and groupby", "word pieces"), np.diff(marks).tolist(), strict=True))
-        del frame, sentences
+        rows: list[list[list[int]]] = [[], [], [], []]
+        for pieces, labels in encoded:
+            padding = [0] * (length - len(pieces))
+            fields = (pieces + padding, [0] * length, [1] * len(pieces) + padding, labels + padding)
+            for field, values in zip(rows, fields, strict=True):
+                field.append(values)
+        arrays = [np.array(field) for field in rows]
+        marks.append(time.perf_counter())
+        stages = dict(zip(("CSV and groupby", "word pieces", "padding to arrays"), np.diff(marks).tolist(), strict=True))
+        total = int(arrays[2].sum())
+        del frame, sentences, tags, encoded, rows, arrays
         meter.step(total, stages=stages)
 
 

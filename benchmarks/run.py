@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 TOML = str(ROOT / "experiments" / "gmb_minilm.toml")
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 FACTORS = (1, 4, 16)
+TRAINER_LEARNING_RATES = {16: 2e-4, 32: 5e-4}  # the best seen for each batch: F1 0.8214 and 0.8185 after three epochs
 
 
 class Benchmark:
@@ -97,7 +98,7 @@ def train(bench: Benchmark) -> tuple[list[Table], object]:
             bench.ours("ours", *endless),
             *(bench.ours(f"ours rows {rows}", *endless, "--rows", str(rows)) for rows in (32, 64)),
             *(bench.trainer(batch) for batch in (16, 32, 64)),
-            *(bench.trainer(batch, " torch_compile", compiled=True) for batch in (16, 32, 64)),
+            bench.trainer(32, " torch_compile", compiled=True),
             bench.trainer(32, " eager attention", attention="eager"),
             Contender("source text", OURS, "padded_fit", {"train": bench.train, "encoder": bench.encoder}),
             Contender("matmul peak", OURS, "matmul_peak", {}),
@@ -161,7 +162,7 @@ def encode(bench: Benchmark) -> tuple[list[Table], object]:
         for stage in answers[0]["stages"]
     ]
     return [
-        rate_table("From the CSV to packed rows (word by word: to word pieces), a whole corpus a round.", "tokens/s", measured, "ours"),
+        rate_table("From the CSV to packed rows (word by word: rows padded to 384).", "tokens/s", measured, "ours"),
         Table("Where the time goes.", ["contender", "stage", "seconds"], stages),
     ], measured
 
@@ -242,8 +243,11 @@ def time_to_f1(bench: Benchmark) -> tuple[list[Table], object]:
     from ner import corpus, scoring
 
     epochs, gold = bench.given.epochs, [s.tags for s in corpus.read(bench.test)]
-    options = {"epochs": epochs, "learning_rate": bench.given.trainer_learning_rate, "test": bench.test}
-    contenders = [bench.ours("ours", "--epochs", str(epochs), validation=bench.test), *(bench.trainer(b, **options) for b in (16, 32))]
+    options = {"epochs": epochs, "test": bench.test}
+    contenders = [
+        bench.ours("ours", "--epochs", str(epochs), validation=bench.test),
+        *(bench.trainer(batch, learning_rate=rate, **options) for batch, rate in TRAINER_LEARNING_RATES.items()),
+    ]
     workers = bench.start(contenders)
     seconds, others = {w.name: 0.0 for w in workers}, {w.name: 0.0 for w in workers}
     scored: dict[str, list[tuple[float, float]]] = {w.name: [] for w in workers}
@@ -299,7 +303,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", help="contenders by name, with commas between")
     parser.add_argument("--model", help="trained model folder (predict, scaling); default: one is trained on the sample")
     parser.add_argument("--epochs", type=int, default=3, help="of time-to-f1")
-    parser.add_argument("--trainer-learning-rate", type=float, default=3e-4, help="of time-to-f1; ours stands in the TOML")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="folder of the JSON records")
     given = parser.parse_args()
     if not Path(given.gmb).is_file():

@@ -51,15 +51,6 @@ class Labels:
     pieces: str = "first"
 
 
-def choose_row_length(lengths: np.ndarray, longest: int) -> int:
-    """The smallest multiple of 32, at least 64, that holds 99 % of the windows whole; at most ``longest`` positions.
-
-    Short rows are cheap (attention grows with the row length), and rows of 64 are filled to 99 % by a corpus of sentences.
-    """
-    wanted = int(np.quantile(lengths, 0.99)) if len(lengths) else 64
-    return min(longest, max(64, -(-wanted // 32) * 32))
-
-
 def pack(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
     """Best-fit decreasing within blocks of BLOCK windows: (row, offset in the row) of each window, both int64 [windows].
 
@@ -207,6 +198,10 @@ def distribute(strategy, rows: Rows, rows_per_step: int, padding_id: int, *, fir
     """
     import tensorflow as tf
 
+    # There is nothing to tune, and TensorFlow 2.21 does not wake the tuning thread when an iterator goes: the program then stands still
+    # for the rest of the thread's pause, which doubles from 10 ms up to a minute.
+    fixed = tf.data.Options()
+    fixed.autotune.enabled = False
     replicas = strategy.num_replicas_in_sync
     missing = -rows_per_step % (replicas * accumulate)
     fields = []
@@ -220,6 +215,6 @@ def distribute(strategy, rows: Rows, rows_per_step: int, padding_id: int, *, fir
         mine = slice(context.input_pipeline_id * local, (context.input_pipeline_id + 1) * local)
         elements = tuple(np.ascontiguousarray(field[:, mine]).reshape(-1, *field.shape[2:]) for field in fields)
         # Endless, because several workers would otherwise agree before each step on whether all have data left, with shapes unknown.
-        return tf.data.Dataset.from_tensor_slices(elements).repeat().prefetch(tf.data.AUTOTUNE)
+        return tf.data.Dataset.from_tensor_slices(elements).repeat().prefetch(2).with_options(fixed)
 
     return strategy.distribute_datasets_from_function(pipeline)

@@ -34,6 +34,7 @@ class Windows:
         sentences: int32 [windows], the sentence a window is cut from.
         num_words: words in all sentences.
         cut_words: words with more pieces than fit a row; only their first pieces are read.
+        row_length: no window has more pieces.
     """
 
     pieces: np.ndarray
@@ -43,6 +44,7 @@ class Windows:
     sentences: np.ndarray
     num_words: int
     cut_words: int
+    row_length: int
 
     @property
     def lengths(self) -> np.ndarray:
@@ -95,38 +97,47 @@ class WordPieces:
             raise InputError(f"the tokenizer cannot be read ({error})", path=folder, mend="fetch the checkpoint again") from None
         raise InputError("no tokenizer.json or vocab.txt", path=folder, mend="use a complete BERT checkpoint folder")
 
-    def encode_words(self, words: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
-        """Pieces of each word, at least one ([UNK] for a word the tokenizer makes nothing of), at most ``limit``; and how many were cut."""
+    def encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        """Pieces of each word, at least one ([UNK] for a word the tokenizer makes nothing of)."""
         try:
             encodings = self.tokenizer.encode_batch_fast([[w] for w in words], is_pretokenized=True, add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):  # unpaired surrogates, which JSON can carry
             words = [w.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for w in words]
             encodings = self.tokenizer.encode_batch_fast([[w] for w in words], is_pretokenized=True, add_special_tokens=False)
-        ids = [e.ids or [self.unk] for e in encodings]
-        return [i[:limit] for i in ids], sum(len(i) > limit for i in ids)
+        return [e.ids or [self.unk] for e in encodings]
 
-    def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int) -> Windows:
-        """``encode``, kept on disk under the hash of the words, the tokenizer and the row length."""
+    def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512) -> Windows:
+        """``encode``, kept on disk under the hash of the words, the tokenizer and the row length asked for."""
         text = json.dumps([len(s) for s in sentences]) + "\0".join(word for sentence in sentences for word in sentence)
-        sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), str(row_length).encode()]
-        return cache.remembered("windows", sources, lambda: self.encode(sentences, row_length), _dump, _load)
+        sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), f"{row_length} {longest}".encode()]
+        return cache.remembered("windows", sources, lambda: self.encode(sentences, row_length, longest), _dump, _load)
 
-    def encode(self, sentences: Sequence[Sequence[str]], row_length: int) -> Windows:
-        """Sentences (lists of words) -> windows of at most ``row_length`` pieces, in corpus order."""
+    def encode(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512) -> Windows:
+        """Sentences (lists of words) -> windows in corpus order.
+
+        They have at most ``row_length`` pieces; None chooses it for these sentences, at most ``longest``.
+        """
         import pandas as pd
 
         words = [word for sentence in sentences for word in sentence]
         codes, distinct = pd.factorize(np.array(words, dtype=object)) if words else (np.zeros(0, np.int64), [])
-        vocabulary, cut = self.encode_words(list(distinct), limit=max(1, (row_length - 2) // 2))
+        vocabulary = self.encode_words(list(distinct))
         sizes = np.array([len(ids) for ids in vocabulary], np.int64)
-        flat = np.array([i for ids in vocabulary for i in ids], np.int32)
-        begins = np.concatenate([[0], np.cumsum(sizes)])
         bounds = np.concatenate([[0], np.cumsum([len(s) for s in sentences], dtype=np.int64)])
+        if row_length is None:
+            before = np.concatenate([[0], np.cumsum(sizes[codes])]) if words else np.zeros(1, np.int64)
+            row_length = choose_row_length(np.diff(before[bounds]) + 2, longest)
+        limit = max(1, (row_length - 2) // 2)
+        cut = int(np.count_nonzero(sizes > limit))
+        sizes = np.minimum(sizes, limit)
+        flat = np.array([i for ids in vocabulary for i in ids[:limit]], np.int32)
+        begins = np.concatenate([[0], np.cumsum(sizes)])
         word_sizes = sizes[codes] if len(codes) else np.zeros(0, np.int64)
         spans = _window_spans(word_sizes, bounds, capacity=row_length - 2)
-        return self._assemble(spans, codes, word_sizes, flat, begins, num_words=len(words), cut_words=cut)
+        counts = {"num_words": len(words), "cut_words": cut, "row_length": row_length}
+        return self._assemble(spans, codes, word_sizes, flat, begins, **counts)
 
-    def _assemble(self, spans, codes, word_sizes, flat, begins, *, num_words, cut_words) -> Windows:
+    def _assemble(self, spans, codes, word_sizes, flat, begins, **counts) -> Windows:
         """Lay out [CLS] pieces [SEP] for every window; ``spans`` is int64 [windows, 5]: sentence, first word, end, first owned, end."""
         sentence, low, high, own_low, own_high = spans.T
         words = _ranges(low, high - low)  # every word of every window
@@ -144,7 +155,17 @@ class WordPieces:
         belongs[place] = np.repeat(np.where(owned, words, -1), sizes)
         first = np.zeros(len(pieces), bool)
         first[(pieces_before[:-1] + 2 * window + 1)[owned]] = True
-        return Windows(pieces, belongs, first, starts, sentence.astype(np.int32), num_words, cut_words)
+        return Windows(pieces, belongs, first, starts, sentence.astype(np.int32), **counts)
+
+
+def choose_row_length(lengths: np.ndarray, longest: int) -> int:
+    """The smallest multiple of 32, at least 64, that holds 99 % of the sentences whole; at most ``longest``.
+
+    lengths: word pieces per sentence. Short rows are cheap (attention grows with the row length), and rows of 64 are filled to 99 % by a
+    corpus of sentences.
+    """
+    wanted = int(np.quantile(lengths, 0.99)) if len(lengths) else 64
+    return min(longest, max(64, -(-wanted // 32) * 32))
 
 
 def _dump(windows: Windows) -> bytes:
