@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup quickstart test lint format types bench lock clean
+.PHONY: setup quickstart test test-tf220 lint format types bench kills tpu-check lock clean
 
 setup: $(VENV)/installed
 
@@ -42,6 +42,31 @@ bench: setup .venv-bench/installed
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
 	touch $@
 
+# A run killed a hundred times, against one never killed; takes about half an hour.
+kills: setup
+	$(BIN)/python benchmarks/kills.py
+
+# The train step compiled for a TPU that need not be there; see benchmarks/tpu_check.py and docs/scaling.md.
+TOPOLOGY ?= v3:2x2
+CONFIG ?= experiments/gmb_bert_base.toml
+tpu-check: setup .venv-tpu/installed
+	$(BIN)/python benchmarks/tpu_check.py --topology $(TOPOLOGY) --config $(CONFIG) $(ARGUMENTS)
+
+.venv-tpu/installed: benchmarks/tpu.lock
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r benchmarks/tpu.lock
+	touch $@
+
+# The tests on the newest TensorFlow that has a TPU wheel. Its tensorboard needs pkg_resources, which setuptools 82 dropped.
+test-tf220: .venv-tf220/installed
+	.venv-tf220/bin/python -m pytest
+
+.venv-tf220/installed: requirements.lock
+	$(PYTHON) -m venv .venv-tf220
+	.venv-tf220/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	.venv-tf220/bin/pip install --quiet --disable-pip-version-check --no-deps tensorflow-cpu==2.20.0 tensorboard==2.20.0 setuptools==81.0.0
+	touch $@
+
 # Renew the pins with uv; the lock names versions and hashes, no index.
 lock: setup
 	$(BIN)/pip install --quiet uv
@@ -49,4 +74,4 @@ lock: setup
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-bench .venv-tpu .venv-tf220

@@ -46,8 +46,12 @@ def main(arguments: list[str]) -> int:
     model_folder(given.ckpt)  # a wrong --ckpt is refused before TensorFlow is imported
     if given.compare:
         model_folder(given.compare)
+    from ner import report
+
+    for path in (given.json, given.html, given.predictions):
+        report.check_target(path)
     import_tensorflow()
-    from ner import report, scoring
+    from ner import scoring
     from ner.progress import console, say
 
     sentences, name = corpus_of(given, say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 from ner.cli import run_main
@@ -11,6 +12,7 @@ from ner.errors import InputError
 
 
 def main(arguments: list[str]) -> int:
+    began = time.monotonic()
     config = train_config(arguments)
 
     # Devices first: they can only be set up before anything else touches TensorFlow.
@@ -18,18 +20,25 @@ def main(arguments: list[str]) -> int:
 
     import_tensorflow()
     from ner import batches, dataset, loop, pretrained, run_folder, throughput
+    from ner.card import model_card
     from ner.checkpoint import Checkpoints, State
     from ner.dashboard import Dashboard, predictions_as_markdown
     from ner.inference import by_sentence, predict_words
     from ner.optimizer import AdamW
     from ner.progress import say
     from ner.scoring import Scores, score
-    from ner.step import make_predict_step, make_train_steps, trainable
+    from ner.step import make_predict_step, make_replica_step, make_train_steps, trainable
     from ner.tagger import TaggingModel
     from ner.tagset import TagSet
     from ner.wordpieces import WordPieces
 
-    devices = choose(config.tpu, timeout=config.tpu_timeout, gpus=config.gpus, cpu_replicas=config.cpu_replicas)
+    devices = choose(
+        config.tpu,
+        timeout=config.tpu_timeout,
+        look_timeout=config.tpu_look_timeout,
+        gpus=config.gpus,
+        cpu_replicas=config.cpu_replicas,
+    )
     strategy, replicas = devices.strategy, devices.strategy.num_replicas_in_sync
     dtype = compute_dtype(config.compute_dtype, devices.kind)
     say(f"device: {devices.reason}; {replicas} replica{'s' * (replicas > 1)}, products in {dtype.name}")
@@ -66,12 +75,13 @@ def main(arguments: list[str]) -> int:
         pretrained.load(model, folder, classifier=False)
         optimizer = AdamW(trainable(model), weight_decay=config.weight_decay, clip_norm=config.clip_norm)
     compile_whole_step = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
-    train_steps = make_train_steps(strategy, model, optimizer, seed=config.seed, accumulate=config.accumulate, jit=compile_whole_step)
+    replica_step = make_replica_step(model, optimizer, seed=config.seed, accumulate=config.accumulate, jit=compile_whole_step)
+    train_steps = make_train_steps(strategy, replica_step)
     predict_step = make_predict_step(strategy, model, jit=compile_whole_step)
 
     # The run's folder: started afresh, or continued from its newest whole checkpoint.
     output = Path(config.output or "")
-    fingerprint = run_folder.fingerprint(config, splits, folder, row_length)
+    fingerprint = run_folder.fingerprint(config, splits, folder, row_length, dtype.name)
     checkpoints = Checkpoints(
         output / "checkpoints",
         trainable(model),
@@ -84,11 +94,12 @@ def main(arguments: list[str]) -> int:
     if state.finished:
         say(f"{output}: finished already, best validation F1 {state.best_f1} in epoch {state.best_epoch}")
         return 0
-    if not devices.agree(state.step):
+    if len(devices.of_all_workers(state.step)) > 1:
         raise InputError("the workers do not resume from the same step", path=output, mend="give all of them one shared --output")
-    if devices.chief:
+    writes = devices.chief and not config.dry_run
+    if writes:
         run_folder.prepare(config, state)
-    dashboard = Dashboard(output, step=state.step, chief=devices.chief)
+    dashboard = Dashboard(output, step=state.step, chief=writes)
     if state.step == 0:
         dashboard.text("configuration", f"```toml\n{to_toml(config)}```", step=0)
 
@@ -106,14 +117,21 @@ def main(arguments: list[str]) -> int:
         if not devices.chief:
             return
         noted = {"row_length": row_length, "compute_dtype": dtype.name, "validation": scores.as_dict()}
-        pretrained.save(model, output / "model", source=folder, tags=tags.names, extra={"ner": noted})
+        card = model_card(
+            config,
+            scores,
+            splits={name: len(split) for name, split in splits.items()},
+            device=f"{devices.reason}; {replicas} replicas, products in {dtype.name}",
+            seconds=time.monotonic() - began,
+        )
+        pretrained.save(model, output / "model", source=folder, tags=tags.names, card=card, extra={"ner": noted})
 
     peak = throughput.matmul_peak(dtype, shape.hidden_size) * (1 if devices.kind == "cpu" else replicas) if config.measure_peak else None
     if peak:
         say(f"device: {peak / 1e9:,.0f} GFLOP/s of {dtype.name} matrix products, measured")
     run = loop.Run(
         config=config,
-        strategy=strategy,
+        devices=devices,
         train_steps=train_steps,
         windows=windows["train"],
         labels=labels,
@@ -125,6 +143,9 @@ def main(arguments: list[str]) -> int:
         flops_per_piece=throughput.flops_per_piece(model),
         peak_flops=peak,
     )
+    if config.dry_run:
+        loop.rehearse(run)
+        return 0
     state = loop.fit(run, state)
     say(f"best validation F1 {state.best_f1} (seqeval default mode) in epoch {state.best_epoch}; model in {output / 'model'}")
     say(f"next: python evaluate.py --ckpt {output}    tensorboard --logdir {output.parent} --host localhost")

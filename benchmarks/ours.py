@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -54,6 +55,69 @@ def training(meter: worker.Meter, arguments: list[str]) -> None:
 
     loop.fit = fit
     assert train.main(arguments) == 0
+
+
+def step_parts(meter: worker.Meter, arguments: list[str], updates: int = 10) -> None:
+    """What the time of train.py's step is made of, by TensorFlow's profiler. Work: updates.
+
+    One operation at a time (one inter-op thread), so that the parts add up; the products' own two threads stay.
+    """
+    from ner.strategy import import_tensorflow
+
+    import_tensorflow()
+    import tensorflow as tf
+
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    import train
+    from ner import loop
+
+    def fit(run: loop.Run, state):
+        epoch = run.epoch(0)
+        iterator, rates = run.iterator(epoch.rows[0], 0), tf.fill([updates], 1e-5)
+
+        def call() -> float:
+            began = time.perf_counter()
+            float(run.train_steps(iterator, tf.constant(updates, tf.int64), tf.constant(0, tf.int64), rates).loss)
+            return time.perf_counter() - began
+
+        call()
+        meter.start()
+        while True:
+            with tempfile.TemporaryDirectory() as folder:
+                tf.profiler.experimental.start(folder)
+                seconds = call()
+                tf.profiler.experimental.stop()
+                parts = parts_of(Path(folder))
+            parts["between operations, profiling"] = seconds - sum(parts.values())
+            meter.step(updates, stages={name: took / updates for name, took in parts.items()})
+
+    loop.fit = fit
+    assert train.main(arguments) == 0
+
+
+def parts_of(folder: Path) -> dict[str, float]:
+    """Seconds by kind of work, of all events in a profile."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    space = xplane_pb2.XSpace()
+    space.ParseFromString(next(folder.rglob("*.xplane.pb")).read_bytes())
+    parts = dict.fromkeys(["weight products, forward", "weight products, backward", "attention's products"], 0.0)
+    parts |= {"compiled element-wise parts, optimizer included": 0.0, "other operations": 0.0}
+    for plane in space.planes:
+        for event in (event for line in plane.lines for event in line.events):
+            name = plane.event_metadata[event.metadata_id].name
+            if "BatchMatMul" in name:
+                kind = "attention's products"
+            elif "MatMul" in name and ":" in name:
+                kind = "weight products, backward" if "gradient_tape" in name else "weight products, forward"
+            elif name.startswith("CpuExecutable::Execute"):
+                kind = "compiled element-wise parts, optimizer included"
+            elif re.search(r"^while/.*:\w+$", name) and not re.search(r":(\w*Call|While|If|_Xla\w*)$", name):
+                kind = "other operations"
+            else:
+                continue
+            parts[kind] += event.duration_ps / 1e12
+    return parts
 
 
 def prediction(meter: worker.Meter, model: str, test: str) -> None:
@@ -228,4 +292,4 @@ def matmul_peak(meter: worker.Meter) -> None:
 
 
 if __name__ == "__main__":
-    worker.main([training, prediction, encoding, word_by_word, padded_fit, matmul_peak])
+    worker.main([training, step_parts, prediction, encoding, word_by_word, padded_fit, matmul_peak])

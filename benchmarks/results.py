@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ORDER = ("train", "time-to-f1", "predict", "encode", "startup", "scaling")
+ORDER = ("train", "step", "time-to-f1", "predict", "encode", "startup", "scaling")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile")
 
 

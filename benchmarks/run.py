@@ -1,6 +1,6 @@
 """Speed side by side with Hugging Face's PyTorch stack and with the source text's way.
 
-    python benchmarks/run.py train|predict|encode|startup|scaling|time-to-f1|all [--gmb FILE] [--rounds N] [--seconds S]
+    python benchmarks/run.py train|step|predict|encode|startup|scaling|time-to-f1|all [--gmb FILE] [--rounds N] [--seconds S]
 
 Runs in the project's environment; the peers have their own (``make bench`` makes both). Every contender is a process that lives through
 the whole benchmark; they take turns, round by round, and only one works at a time. Linux only. ``all`` is all but time-to-f1, which takes
@@ -10,6 +10,7 @@ an hour. A quick look: --gmb SMALL.csv (1,200 sentences or more) --rounds 1 --se
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -122,6 +123,19 @@ def matmul_weights(encoder: str) -> int:
     """Weights in the matrices of the encoder's blocks: each costs 2 FLOPs a token forward and 4 backward."""
     shape = json.loads(Path(encoder, "config.json").read_text(encoding="utf-8"))
     return shape["num_hidden_layers"] * (4 * shape["hidden_size"] ** 2 + 2 * shape["hidden_size"] * shape["intermediate_size"])
+
+
+def step(bench: Benchmark) -> tuple[list[Table], object]:
+    """The parts of a step at the default rows and at four times as many."""
+    contenders = [bench.ours("16 rows"), bench.ours("64 rows", "--rows", "64")]
+    measured = bench.measure([dataclasses.replace(c, kind="step_parts") for c in contenders], seconds=0)
+    rows = []
+    for name, answers in measured.items():
+        total = sum(answers[-1]["stages"].values())
+        for part in answers[0]["stages"]:
+            each = [1e3 * answer["stages"][part] for answer in answers]
+            rows.append([name, part, spread(each, ",.1f"), f"{answers[-1]['stages'][part] / total:.0%}"])
+    return [Table("What an update's time is made of, operations one at a time.", ["", "part", "milliseconds", "share"], rows)], measured
 
 
 def predict(bench: Benchmark) -> tuple[list[Table], object]:
@@ -289,7 +303,15 @@ def f1_table(scored: dict[str, list[tuple[float, float]]], setup: dict[str, str]
     return Table("Trained by turns in one run.", header, rows, notes)
 
 
-BENCHMARKS = {"train": train, "predict": predict, "encode": encode, "startup": startup, "scaling": scaling, "time-to-f1": time_to_f1}
+BENCHMARKS = {
+    "train": train,
+    "step": step,
+    "predict": predict,
+    "encode": encode,
+    "startup": startup,
+    "scaling": scaling,
+    "time-to-f1": time_to_f1,
+}
 
 
 def arguments() -> argparse.Namespace:

@@ -6,11 +6,14 @@ It is written under another name, synced and renamed, so a half-written one is n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,16 +42,19 @@ class Checkpoints:
         """``fingerprint``: what must be the same for a resume to make sense (see ``differences``). Only the ``chief`` saves."""
         self.folder, self.keep, self.fingerprint, self.chief = folder, keep, fingerprint, chief
         self.checkpoint = tf.train.Checkpoint(weights=weights, optimizer=optimizer)
+        self.saved = time.monotonic()  # when the last one was written, or the run began
 
     def save(self, state: State) -> None:
         """Write ``step-N`` for ``state.step`` and delete all but the newest ``keep``."""
+        self.saved = time.monotonic()
         if not self.chief:
             return
         final = self.folder / f"step-{state.step:09d}"
         partial = self.folder / ".partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        self.checkpoint.write(str(partial / "variables"))
+        with as_os_error(partial):
+            self.checkpoint.write(str(partial / "variables"))
         files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
         record = {"state": dataclasses.asdict(state), "fingerprint": self.fingerprint, "sha256": files}
         (partial / STATE).write_text(json.dumps({**record, "self": _digest(record)}, indent=1), encoding="utf-8")
@@ -83,6 +89,16 @@ class Checkpoints:
         """Load the variables of a checkpoint found by ``newest``; every variable must be there."""
         self.checkpoint.read(str(path / "variables")).assert_consumed()
         return State(**record["state"])
+
+
+@contextlib.contextmanager
+def as_os_error(path: Path):
+    """TensorFlow's errors of files (a full disk, a folder that may not be written) as Python's, which the entry points make one line of."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = str(error.message).strip().split("\n")[0]
+        raise OSError(errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else errno.EIO, reason, str(path)) from None
 
 
 def differences(now: dict, then: dict) -> list[str]:

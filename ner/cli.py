@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from ner.errors import InputError, RunStopped, printable
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # nothing that the user typed
+
 
 def run_main(main: Callable[[list[str]], int]) -> int:
     """Run ``main(arguments)`` and return the exit status: 0 done, 2 bad usage or input (one line), 1 anything else."""
@@ -27,4 +29,4 @@ def run_main(main: Callable[[list[str]], int]) -> int:
         return 0
     except OSError as error:  # a disk that is full, a name that is too long, a folder that may not be read
         print(f"error: {printable(str(error))}; check the path, its permissions and the space left", file=sys.stderr)
-        return 1 if error.errno == errno.ENOSPC else 2
+        return 1 if error.errno in FULL else 2

@@ -94,7 +94,9 @@ class Config:
     tpu: str = "auto"
     """auto: a TPU if there is one, else GPUs, else the CPU; none: no TPU; or a TPU's name, `local`, or a grpc:// address."""
     tpu_timeout: float = 120.0
-    """Seconds to wait for a TPU to be found and initialised."""
+    """Seconds to wait for a TPU to initialise."""
+    tpu_look_timeout: float = 10.0
+    """Seconds to wait for an answer at a TPU's grpc:// address before initialising it."""
     gpus: int | None = None
     """Use this many GPUs; by default all."""
     cpu_replicas: int | None = None
@@ -107,6 +109,9 @@ class Config:
     profile: bool = False
     """Write a TensorBoard profile of the second host call."""
 
+    dry_run: bool = False
+    """Read the data, build the model, time a few updates, say what the run would take, and write nothing."""
+
     # --- the run ---
     config: str | None = None
     """A TOML file with any of these keys."""
@@ -118,6 +123,8 @@ class Config:
     """Continue the run in the output folder (or start it there)."""
     checkpoint_every_steps: int = 0
     """Write a checkpoint every N updates, besides one after each epoch."""
+    checkpoint_every_minutes: float = 0.0
+    """Write a checkpoint when the last one is this old."""
     keep_checkpoints: int = 2
     """How many checkpoints to keep."""
 
@@ -166,10 +173,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "split_seed": (0, 2**31 - 1),
     "tpu_timeout": (1, 86400),
+    "tpu_look_timeout": (0.1, 86400),
     "gpus": (1, 1024),
     "cpu_replicas": (1, 64),
     "steps_per_call": (1, 10**6),
     "checkpoint_every_steps": (0, 10**9),
+    "checkpoint_every_minutes": (0, 10**6),
     "keep_checkpoints": (1, 1000),
 }
 

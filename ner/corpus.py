@@ -555,7 +555,9 @@ def pre_split(text: str) -> list[tuple[str, int, int]]:
 # --- sets of sentences ------------------------------------------------------------------------------------------------
 
 
-def split(sentences: Iterable[Sentence], *, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> dict[str, list[Sentence]]:
+def split(
+    sentences: Iterable[Sentence], *, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), path: str | None = None
+) -> dict[str, list[Sentence]]:
     """Sentences parted into ``train``, ``validation`` and ``test``, each in the order given.
 
     Where a sentence goes depends on the seed and its words alone (a hash keyed by the seed), so copies of a sentence
@@ -565,6 +567,7 @@ def split(sentences: Iterable[Sentence], *, seed: int, fractions: Sequence[float
         sentences: what to part.
         seed: chooses the split.
         fractions: expected shares of train, validation and test; they are above 0 and sum to 1.
+        path: the file they came from, for messages.
 
     Raises:
         InputError: the fractions are not such, or a split would be empty.
@@ -583,7 +586,7 @@ def split(sentences: Iterable[Sentence], *, seed: int, fractions: Sequence[float
         if not part_sentences:
             total = sum(map(len, parts.values()))
             mend = "use more sentences, other fractions or a file for each split"
-            raise InputError(f"no sentence of {total} falls to the {name} split", mend=mend)
+            raise InputError(f"no sentence of {total} falls to the {name} split", mend=mend, path=path)
     return parts
 
 

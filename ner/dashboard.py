@@ -9,7 +9,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from ner.checkpoint import as_os_error
 from ner.errors import InputError
+from ner.progress import say
 from ner.scoring import Scores, spans
 
 
@@ -43,7 +45,8 @@ class Dashboard:
 
     def flush(self) -> None:
         """Have the files hold everything recorded so far."""
-        self.writer.flush()
+        with as_os_error(self.events):
+            self.writer.flush()
         if self.chief and self.metrics.exists():
             with open(self.metrics, "rb") as file:
                 os.fsync(file.fileno())
@@ -98,16 +101,21 @@ def _keep_metrics(path: Path, step: int) -> None:
 
 
 def _keep_events(path: Path, step: int) -> None:
-    """The same for one TensorBoard event file; a record cut short by a crash ends it."""
-    partial = path.with_name(f".{path.name}.partial")
+    """The same for one TensorBoard event file; a record cut short by a crash ends it, and so does a damaged one."""
+    partial, last = path.with_name(f".{path.name}.partial"), -1
     with tf.io.TFRecordWriter(str(partial)) as writer:
         records = iter(tf.data.TFRecordDataset(str(path)))
         while True:
             try:
                 record = next(records).numpy()
-            except (StopIteration, tf.errors.DataLossError):
+            except StopIteration:
+                break
+            except tf.errors.DataLossError:
+                if last < step:  # all up to the checkpoint's step was written before the checkpoint
+                    say(f"warning: {path} is damaged: its records after step {last} are lost to TensorBoard; metrics.jsonl has them")
                 break
             event = tf.compat.v1.Event.FromString(record)
             if event.step <= step:
                 writer.write(record)
+                last = event.step
     os.replace(partial, path)

@@ -84,7 +84,7 @@ def _load(content: bytes) -> tuple[list[str], list[Sentence]]:
 def load(config: Config, say: Callable[[str], None]) -> dict[str, list[Sentence]]:
     """The splits of a resolved configuration: ``train``, ``validation`` and, where there is one, ``test``."""
     if config.data:
-        return corpus.split(read(config.data, config, say), seed=config.split_seed)
+        return corpus.split(read(config.data, config, say), seed=config.split_seed, path=config.data)
     return {name: read(getattr(config, name), config, say) for name in SPLITS if getattr(config, name)}
 
 

@@ -13,7 +13,7 @@ import math
 import keras
 import tensorflow as tf
 
-from ner.fused import dropout, fold, fused
+from ner.fused import compiled, dropout, fold, fused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _attend(scale: float, rate: float):
     Its gradient is written out: with the probabilities kept instead of the scores, the backward pass is one pass without an exponential.
     """
 
-    @tf.function(jit_compile=True, autograph=False)
+    @compiled
     def forward(scores, segments, seed):
         same = segments[:, None, :, None] == segments[:, None, None, :]
         x = tf.where(same, tf.cast(scores, tf.float32) * scale, -1e30)  # exp(-1e30 - max) is exactly 0: nothing leaks between sentences
@@ -99,7 +99,7 @@ def _attend(scale: float, rate: float):
         x = x / tf.reduce_sum(x, -1, keepdims=True)
         return tf.cast(dropout(x, rate, seed), scores.dtype), tf.cast(x, scores.dtype)
 
-    @tf.function(jit_compile=True, autograph=False)
+    @compiled
     def backward(probabilities, seed, upstream):
         x = tf.cast(probabilities, tf.float32)
         flow = x * dropout(tf.cast(upstream, tf.float32), rate, seed)  # dropout is its own transpose

@@ -10,10 +10,30 @@ forward and the backward pass compute the same hash, so the mask is a function o
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
 import tensorflow as tf
+
+_plain = False
+
+
+@contextlib.contextmanager
+def plain():
+    """What is traced inside is left uncompiled: for a SavedModel, which must run where XLA is not linked in."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
+
+def compiled(function: Callable) -> Callable:
+    """``function`` compiled by XLA, but for what is traced inside ``plain``."""
+    xla = tf.function(function, jit_compile=True, autograph=False)
+    return lambda *arguments: function(*arguments) if _plain else xla(*arguments)
 
 
 def fused(function: Callable) -> Callable:
@@ -21,9 +41,9 @@ def fused(function: Callable) -> Callable:
 
     Gradients flow to the floating-point arguments; integer arguments (seeds, segment numbers) get none.
     """
-    forward = tf.function(function, jit_compile=True, autograph=False)
+    forward = compiled(function)
 
-    @tf.function(jit_compile=True, autograph=False)
+    @compiled
     def backward(inputs, upstream):
         with tf.GradientTape() as tape:
             floats = [x for x in inputs if x.dtype.is_floating]

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -31,6 +32,7 @@ PACKAGED = {
 }
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"]
 TOKENIZER_FILES = FILES[2:]
+SUMS = "SHA256SUMS"
 # Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
 UNUSED = ("pooler.", "cls.", "bert.pooler.", "embeddings.position_ids", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 
@@ -70,9 +72,7 @@ def _packaged(package: str, folder: str, sha256: str) -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     path = Path(spec.submodule_search_locations[0]) / folder
-    with open(path / "model.safetensors", "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+    if _sha256(path / "model.safetensors") != sha256:
         raise InputError("damaged: its sha256 is not the published one", path=path / "model.safetensors", mend=f"reinstall {package}")
     return path
 
@@ -114,7 +114,18 @@ def encoder_config(folder: Path) -> EncoderConfig:
         shape.hidden_size % shape.num_attention_heads
     ):
         raise InputError("hidden_size does not divide into num_attention_heads", path=folder / "config.json", mend="fetch it again")
+    _compare_sizes(shape, folder)
     return shape
+
+
+def _compare_sizes(shape: EncoderConfig, folder: Path) -> None:
+    """Refuse a config.json that asks for far more weights than the file holds, before memory is asked for them."""
+    matrices = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
+    asked = shape.hidden_size * (shape.vocab_size + shape.max_position_embeddings) + shape.num_hidden_layers * matrices
+    path = folder / "model.safetensors"
+    if path.is_file() and asked > path.stat().st_size:  # a weight takes two bytes or more
+        what = f"config.json asks for {asked:,} weights, more than a file of {path.stat().st_size:,} bytes can hold"
+        raise InputError(what, path=path, mend="use the checkpoint's own config.json and weights")
 
 
 def layout(model: TaggingModel) -> list[tuple[list[str], keras.Variable]]:
@@ -177,6 +188,7 @@ def load(model: TaggingModel, folder: Path, *, classifier: bool) -> None:
     A saved tag layer has one row per real tag; the padding label's row, which no prediction uses, is added as zeros. What is missing, left
     over or of another shape is listed in one InputError, and then nothing has been assigned.
     """
+    verify(folder)
     tensors = _read_tensors(folder)
     if not classifier:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
@@ -210,11 +222,12 @@ def load(model: TaggingModel, folder: Path, *, classifier: bool) -> None:
         variable.assign(value)
 
 
-def save(model: TaggingModel, folder: Path, *, source: Path, tags: tuple[str, ...], extra: dict | None = None) -> None:
+def save(model: TaggingModel, folder: Path, *, source: Path, tags: tuple[str, ...], card: str = "", extra: dict | None = None) -> None:
     """Write ``folder`` as a BertForTokenClassification model: config.json, model.safetensors, tokenizer files; atomically.
 
     ``source`` is the checkpoint the encoder came from: its config and tokenizer are copied, the tokenizer without truncation and padding
-    (all-MiniLM-L6-v2's cuts at 128). The padding label's row is left out, so nobody outside sees it as a class. ``extra`` adds config keys.
+    (all-MiniLM-L6-v2's cuts at 128). The padding label's row is left out, so nobody outside sees it as a class. ``card`` is its README.md,
+    ``extra`` adds config keys.
     """
     from safetensors.numpy import save as dump
 
@@ -248,7 +261,27 @@ def save(model: TaggingModel, folder: Path, *, source: Path, tags: tuple[str, ..
         tokenizer = json.loads((temporary / "tokenizer.json").read_text(encoding="utf-8"))
         tokenizer |= {"truncation": None, "padding": None}
         (temporary / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    if card:
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+    sums = [f"{_sha256(path)}  {path.name}\n" for path in sorted(temporary.iterdir()) if path.name != "README.md"]
+    (temporary / SUMS).write_text("".join(sums), encoding="utf-8")
     replace_folder(temporary, folder)
+
+
+def verify(folder: Path) -> None:
+    """Refuse a folder with a SHA256SUMS (every model saved here has one; ``sha256sum -c`` reads it) that a file of it does not match."""
+    if not (folder / SUMS).is_file():
+        return
+    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+        expected, _, name = line.partition("  ")
+        if Path(name).name != name or not (folder / name).is_file() or _sha256(folder / name) != expected:
+            what = f"{name!r} is not what {SUMS} says: damaged, or changed since training"
+            raise InputError(what, path=folder, mend=f"restore the folder; if the change was meant, delete {SUMS}")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_folder(new: Path, old: Path) -> None:
@@ -262,10 +295,14 @@ def replace_folder(new: Path, old: Path) -> None:
 
 
 def tag_names(folder: Path) -> tuple[str, ...]:
-    """The tags of a token-classification folder, by id."""
+    """The tags of a token-classification folder, by id; all of an IOB scheme."""
     config = read_config(folder)
     try:
         names = {int(number): str(tag) for number, tag in config["id2label"].items()}
-        return tuple(names[number] for number in range(len(names)))
+        tags = tuple(names[number] for number in range(len(names)))
     except (KeyError, ValueError, AttributeError):
         raise InputError("config.json has no id2label", path=folder, mend="use a token-classification model") from None
+    if wrong := [tag for tag in tags if tag != "O" and not re.fullmatch(r"[BILUES]-.+", tag, re.DOTALL)]:
+        what = f"the labels are no entity tags: {', '.join(map(repr, wrong[:3]))}"
+        raise InputError(what, path=folder / "config.json", mend="give id2label tags such as O, B-geo, I-geo")
+    return tags

@@ -23,6 +23,17 @@ from ner.scoring import ERROR_CLASSES, MODE, STRICT_MODE, Pairing, Scores, confu
 Sentences = Sequence[list[str]]
 
 
+def check_target(path: str | None) -> None:
+    """Refuse, before the work, a report file that could not be written after it."""
+    if path is None:
+        return
+    target = Path(os.path.abspath(path))
+    parent = next(folder for folder in target.parents if folder.exists())
+    if target.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        what = "is a folder" if target.is_dir() else f"cannot be written: {str(parent)!r} is no folder that you may write to"
+        raise InputError(what, mend="name a file in a folder you may write to", path=path)
+
+
 def write_predictions(path: str | os.PathLike, words: Sentences, gold: Sentences, predicted: Sentences) -> None:
     """Write one ``word gold predicted`` line per word, an empty line after each sentence, in the order given.
 

@@ -21,8 +21,19 @@ from ner.errors import InputError
 FREE = (
     *DATA_KEYS,
     *("format", "encoding", "encoder", "encoder_revision", "row_length"),
-    *("tpu", "tpu_timeout", "gpus", "cpu_replicas", "steps_per_call", "non_finite", "measure_peak", "profile"),
-    *("config", "output", "overwrite", "resume", "checkpoint_every_steps", "keep_checkpoints"),
+    *(
+        "tpu",
+        "tpu_timeout",
+        "tpu_look_timeout",
+        "gpus",
+        "cpu_replicas",
+        "steps_per_call",
+        "non_finite",
+        "measure_peak",
+        "profile",
+        "dry_run",
+    ),
+    *("config", "output", "overwrite", "resume", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints"),
 )
 
 
@@ -72,27 +83,32 @@ def prepare(config: Config, state: State) -> None:
     output = Path(config.output or "")
     if state.step:
         return
-    if not config.overwrite and (output / "model").exists():
-        raise InputError("has a model but no whole checkpoint to resume from", path=output, mend="--overwrite it to start anew")
+    if not config.overwrite and (output / "model").exists() and not (output / "checkpoints").is_dir():
+        raise InputError("has a model but its checkpoints are gone", path=output, mend="--overwrite it to start anew")
     try:
         for part in PARTS:
+            if part == "model" and config.resume:  # of a run that ended before its first checkpoint; the first better one replaces it
+                continue
             if (output / part).is_dir():
                 shutil.rmtree(output / part)
             else:
                 (output / part).unlink(missing_ok=True)
-        output.mkdir(parents=True, exist_ok=True)
+        (output / "checkpoints").mkdir(parents=True)
         (output / "config.toml").write_text(to_toml(dataclasses.replace(config, overwrite=False, resume=False)), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror})", path=output, mend="give --output a folder you can write") from None
 
 
-def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path, row_length: int) -> dict:
-    """What must be alike for a continued run to be the same run; JSON-ready."""
-    with open(encoder / "model.safetensors", "rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
+def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path, row_length: int, compute_dtype: str) -> dict:
+    """What must be alike for a continued run to be the same run; JSON-ready. ``compute_dtype`` is the one that ``auto`` became."""
     kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
     contents = {f"{name} sentences": corpus.content_hash(splits[name]) for name in ("train", "validation")}
-    return {**kept, **contents, "encoder weights": weights, "row_length": row_length}
+    files = {}
+    for name in ("model.safetensors", "tokenizer.json", "vocab.txt"):
+        if (encoder / name).is_file():
+            with open(encoder / name, "rb") as file:
+                files[f"encoder's {name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {**kept, **contents, **files, "row_length": row_length, "compute_dtype": compute_dtype}
 
 
 def resume(checkpoints: Checkpoints, say: Callable[[str], None]) -> State:

@@ -1,8 +1,8 @@
 """The train and predict steps: what one replica computes, and the tf.functions that run it on all of them.
 
-The whole mathematics of an update is in ``replica_step``: masked cross-entropy over this replica's rows divided by the label count of ALL
-replicas, gradients, their sum over replicas, then the optimizer. A host call runs several updates in one tf.while_loop; each function is
-traced once per row shape.
+The whole mathematics of an update is in ``make_replica_step``: masked cross-entropy over this replica's rows divided by the label count
+of ALL replicas, gradients, their sum over replicas, then the optimizer. A host call runs several updates in one tf.while_loop; each
+function is traced once per row shape.
 """
 
 from __future__ import annotations
@@ -48,12 +48,10 @@ def trainable(model: TaggingModel) -> list[tf.Variable]:
     return [v.value for v in model.trainable_variables]
 
 
-def make_train_steps(
-    strategy: tf.distribute.Strategy, model: TaggingModel, optimizer: AdamW, *, seed: int, accumulate: int = 1, jit: bool = False
-):
-    """``train_steps(iterator, count, first_step, learning_rates) -> StepMetrics``: ``count`` updates in one host call.
+def make_replica_step(model: TaggingModel, optimizer: AdamW, *, seed: int, accumulate: int = 1, jit: bool = False):
+    """``replica_step(batch, step, learning_rate) -> (loss, gradient norm, finite)``: what each replica does in an update.
 
-    iterator: over a dataset of ``ner.batches.distribute``; count, first_step: int64 scalars; learning_rates: float32 [at least count].
+    batch: this replica's pieces, positions, segments, labels, int32 [accumulate x rows, length]; step: int64; learning_rate: float32.
     """
     share = (
         tf.function(lambda *args: loss_and_gradients(model, *args), jit_compile=True)
@@ -80,6 +78,15 @@ def make_train_steps(
         loss, gradients = replica.all_reduce("SUM", loss), replica.all_reduce("SUM", gradients)
         norm, finite = optimizer.apply(gradients, learning_rate, tf.math.is_finite(loss))
         return loss, norm, finite
+
+    return replica_step
+
+
+def make_train_steps(strategy: tf.distribute.Strategy, replica_step):
+    """``train_steps(iterator, count, first_step, learning_rates) -> StepMetrics``: ``count`` updates in one host call.
+
+    iterator: over a dataset of ``ner.batches.distribute``; count, first_step: int64 scalars; learning_rates: float32 [at least count].
+    """
 
     def one(values):  # the same on every replica: take the first
         return strategy.experimental_local_results(values)[0]

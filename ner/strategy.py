@@ -25,19 +25,23 @@ if TYPE_CHECKING:
 
 class Devices(NamedTuple):
     """A strategy, its kind (``tpu``, ``gpu`` or ``cpu``), the line that says why it was taken, and whether this process is the
-    one of several workers that writes the run folder (a process alone is)."""
+    one of several workers that writes the run folder (a process alone is); and how many workers there are."""
 
     strategy: tf.distribute.Strategy
     kind: str
     reason: str
     chief: bool = True
 
-    def agree(self, value: int) -> bool:
-        """Whether all replicas, on whatever worker, were given the same number."""
+    workers: int = 1
+
+    def of_all_workers(self, value: int) -> set[int]:
+        """The numbers that all workers were given; they wait for each other here."""
         import tensorflow as tf
 
+        if self.workers == 1:
+            return {value}
         here = self.strategy.experimental_distribute_values_from_function(lambda context: tf.constant([value]))
-        return len(set(self.strategy.gather(here, axis=0).numpy().tolist())) == 1
+        return set(self.strategy.gather(here, axis=0).numpy().tolist())
 
 
 def import_tensorflow() -> None:
@@ -67,7 +71,13 @@ def silent_stderr():
 
 
 def choose(
-    tpu: str = "auto", *, timeout: float = 120.0, gpus: int | None = None, cpu_replicas: int | None = None, workers: bool = True
+    tpu: str = "auto",
+    *,
+    timeout: float = 120.0,
+    look_timeout: float = 10.0,
+    gpus: int | None = None,
+    cpu_replicas: int | None = None,
+    workers: bool = True,
 ) -> Devices:
     """The strategy for this machine, and with ``workers`` for the others that TF_CONFIG names.
 
@@ -77,13 +87,13 @@ def choose(
     """
     import tensorflow as tf
 
-    devices = _choose(tpu, timeout, gpus, cpu_replicas, workers)
+    devices = _choose(tpu, timeout, look_timeout, gpus, cpu_replicas, workers)
     with silent_stderr():
         tf.constant(0)  # TensorFlow's notes on the machine come with the first operation
     return devices
 
 
-def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None, workers: bool) -> Devices:
+def _choose(tpu: str, timeout: float, look_timeout: float, gpus: int | None, cpu_replicas: int | None, workers: bool) -> Devices:
     import tensorflow as tf
 
     if cpu_replicas:
@@ -95,7 +105,9 @@ def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None
         return Devices(strategy, "cpu", f"{cpu_replicas} CPU replica{'s' * (cpu_replicas > 1)}, as --cpu-replicas asked")
     name = _tpu_name(tpu)
     if name is not None:
-        return Devices(_tpu_strategy(name, timeout), "tpu", f"TPU {name or 'local'} ({'found' if tpu == 'auto' else 'named'})")
+        return Devices(
+            _tpu_strategy(name, timeout, look_timeout), "tpu", f"TPU {name or 'local'} ({'found' if tpu == 'auto' else 'named'})"
+        )
     why = "--tpu none" if tpu == "none" else "no TPU_NAME, no TPU device files"
     if workers and "TF_CONFIG" in os.environ:
         try:
@@ -108,7 +120,7 @@ def _choose(tpu: str, timeout: float, gpus: int | None, cpu_replicas: int | None
         cluster = resolver.cluster_spec().as_dict()
         count = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
         chief = resolver.task_type == "chief" or ("chief" not in cluster and resolver.task_id == 0)
-        return Devices(strategy, _kind(), f"{resolver.task_type} {resolver.task_id} of {count} workers, as TF_CONFIG says", chief)
+        return Devices(strategy, _kind(), f"{resolver.task_type} {resolver.task_id} of {count} workers, as TF_CONFIG says", chief, count)
     found = tf.config.list_physical_devices("GPU")
     if gpus and gpus > len(found):
         raise InputError(f"--gpus {gpus}, but this machine has {len(found)}", mend="ask for fewer, or leave --gpus out")
@@ -153,11 +165,11 @@ def _tpu_in_vfio() -> bool:
     return False
 
 
-def _tpu_strategy(name: str, timeout: float):
+def _tpu_strategy(name: str, timeout: float, look_timeout: float):
     import tensorflow as tf
 
     if name.startswith("grpc://"):
-        _probe(name, timeout)
+        _probe(name, look_timeout)
     with _deadline(timeout, f"TPU {name!r} did not initialise within {timeout:g} s"):
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver(name)
@@ -173,7 +185,7 @@ def _probe(address: str, timeout: float) -> None:
     """Ask a grpc address by TCP first: a closed port answers at once, where TensorFlow would retry for minutes."""
     parts = urllib.parse.urlsplit(address)
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 8470), timeout=min(timeout, 10.0)).close()
+        socket.create_connection((parts.hostname or "", parts.port or 8470), timeout=timeout).close()
     except (OSError, ValueError) as error:
         raise InputError(f"no TPU answers at {address} ({error})", mend="check the address, or use --tpu none") from None
 

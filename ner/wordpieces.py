@@ -51,6 +51,11 @@ class Windows:
         """int64 [windows], word pieces per window with [CLS] and [SEP]."""
         return np.diff(self.starts)
 
+    def sentences_of(self, words: np.ndarray) -> list[int]:
+        """The sentences (from 0, ascending) that these words, counted over all sentences, belong to; negative ones to none."""
+        among = np.isin(self.words, words[words >= 0]) & self.first
+        return np.unique(np.repeat(self.sentences, self.lengths)[among]).tolist()
+
 
 class WordPieces:
     """The WordPiece tokenizer of a checkpoint folder, with its truncation and padding switched off."""

@@ -121,7 +121,10 @@ def set_key(key, value):
         (lambda f: (f / "config.json").write_text("{"), "cannot be read"),
         (lambda f: (f / "config.json").unlink(), "no config.json"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
-        (lambda f: os.truncate(f / "model.safetensors", 100), "model.safetensors: cannot be read"),
+        (lambda f: os.truncate(f / "model.safetensors", 100), "model.safetensors: config.json asks for 22,240 weights"),
+        (lambda f: os.truncate(f / "model.safetensors", 80_000), "model.safetensors: cannot be read"),
+        (set_key("vocab_size", 10**12), "more than a file of"),
+        (set_key("num_hidden_layers", 10**9), "more than a file of"),
     ],
 )
 def test_a_folder_that_is_no_bert_is_refused_in_one_line(folder, change, message):
@@ -141,3 +144,9 @@ def test_an_unknown_encoder_is_refused_in_one_line(name):
     with pytest.raises(InputError) as error:
         pretrained.find(name)
     assert "\n" not in str(error.value)
+
+
+def test_labels_that_are_no_entity_tags_are_refused(folder):
+    set_key("id2label", {"0": "LABEL_0", "1": "LABEL_1"})(folder)
+    with pytest.raises(InputError, match="LABEL_0"):
+        pretrained.tag_names(folder)

@@ -62,7 +62,7 @@ def test_overwrite_removes_a_runs_own_parts(output):
     config = config_for(output, overwrite=True)
     run_folder.check(config)
     run_folder.prepare(config, State())
-    assert [p.name for p in output.iterdir()] == ["config.toml"]
+    assert sorted(p.name for p in output.iterdir()) == ["checkpoints", "config.toml"]
 
 
 def test_resume_without_a_checkpoint_starts_but_never_over_a_model(output):
@@ -73,7 +73,10 @@ def test_resume_without_a_checkpoint_starts_but_never_over_a_model(output):
     run_folder.prepare(config, State())
     assert (output / "notes.txt").read_text() == "mine"
     (output / "model").mkdir()
-    with pytest.raises(InputError, match="no whole checkpoint"):
+    run_folder.prepare(config, State())  # it ended between its first model and its first checkpoint
+    assert (output / "model").is_dir()
+    (output / "checkpoints").rmdir()
+    with pytest.raises(InputError, match="checkpoints are gone"):
         run_folder.prepare(config, State())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,6 +227,29 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(flags, trai
     assert without_clock(output) == without_clock(trained[0])
 
 
+@pytest.mark.parametrize("limit", [20_000, 60_000, 150_000])
+def test_a_full_disk_ends_in_one_line_and_the_run_continues_to_the_same_bits(flags, trained, tmp_path, limit):
+    """A limit on the size of a file stands for the full disk; it hits the model first, or the checkpoint."""
+    output = tmp_path / "full"
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n" + CRASH.format(after=-1)
+    stopped = run("-c", limited, *flags, "--output", output)
+    error = stopped.stderr.splitlines()[-1]  # before it stand TensorFlow's notes: the patched import has not silenced them
+    assert stopped.returncode == 1 and "Traceback" not in stopped.stderr, stopped.stderr
+    assert error.startswith("error: ") and str(output) in error and "space" in error
+    assert not [path for path in output.glob("checkpoints/step-*") if not (path / "state.json").is_file()]
+    resumed = run("train.py", *flags, "--output", output, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert (output / "model" / "model.safetensors").read_bytes() == (trained[0] / "model" / "model.safetensors").read_bytes()
+    assert without_clock(output) == without_clock(trained[0])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_refused(flags, tmp_path):
+    tmp_path.chmod(0o500)
+    done = run("train.py", *flags, "--output", tmp_path / "run")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and str(tmp_path / "run") in done.stderr
+
+
 def test_resume_of_a_finished_run_is_done_and_of_another_run_is_refused(trained, flags):
     output, _ = trained
     done = run("train.py", *flags, "--output", output, "--resume")
@@ -248,3 +272,66 @@ def test_tensorboard_serves_the_run(trained):
 
     loaded = EventAccumulator(str(trained[0] / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     assert len(loaded.Tensors("validation/f1")) == EPOCHS
+
+
+def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(flags, tmp_path):
+    done = run("train.py", *flags, "--output", tmp_path / "run", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "dry run: " in done.stdout and "updates an epoch" in done.stdout and list(tmp_path.iterdir()) == []
+
+
+def test_the_model_card_holds_the_scores_and_no_paths(trained, files):
+    card = (trained[0] / "model" / "README.md").read_text()
+    best = max(r["validation/f1"] for r in records(trained[0]) if "validation/f1" in r)
+    assert f"**{best:.4f}**" in card and "train.conll" in card and "| geo |" in card
+    assert str(files) not in card and str(trained[0].parent) not in card
+
+
+def test_a_model_file_that_was_changed_is_named(trained, tmp_path):
+    shutil.copytree(trained[0] / "model", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    done = run("predict.py", "--ckpt", tmp_path / "model", "alex")
+    assert done.returncode == 2 and "'model.safetensors' is not what SHA256SUMS says" in done.stderr and done.stderr.count("\n") == 1
+    (tmp_path / "model" / "SHA256SUMS").unlink()
+    assert run("predict.py", "--ckpt", tmp_path / "model", "alex").returncode == 0
+
+
+SERVED = """
+import json, sys
+import tensorflow as tf
+from tokenizers import Tokenizer
+assert not any(name == "ner" or name.startswith("ner.") for name in sys.modules)
+folder, lines = sys.argv[1], json.loads(sys.argv[2])
+model = tf.saved_model.load(folder).signatures["serving_default"]
+length = model.structured_input_signature[1]["input_ids"].shape[1]
+tokenizer, names = Tokenizer.from_file(folder + "/assets.extra/tokenizer.json"), json.load(open(folder + "/assets.extra/tags.json"))
+encoded = [tokenizer.encode(line.split(" "), is_pretokenized=True) for line in lines]
+ids = tf.constant([e.ids + [0] * (length - len(e.ids)) for e in encoded])
+mask = tf.constant([[1] * len(e.ids) + [0] * (length - len(e.ids)) for e in encoded])
+tags = model(input_ids=ids, attention_mask=mask)["tags"].numpy()
+first = [[e.word_ids.index(w) for w in range(len(line.split(" ")))] for e, line in zip(encoded, lines)]
+print(json.dumps([[names[row[i]] for i in places] for row, places in zip(tags, first)]))
+"""
+
+
+def test_the_saved_model_gives_predicts_tags_without_this_package(trained, files, tmp_path):
+    done = run("export.py", "--ckpt", trained[0], "--output", tmp_path / "ner" / "1")
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(s.words) for s in corpus.read(files / "validation.conll") if len(s.words) < 12]
+    served = subprocess.run(
+        [sys.executable, "-c", SERVED, str(tmp_path / "ner" / "1"), json.dumps(lines)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert served.returncode == 0, served.stderr
+    done = run("predict.py", "--ckpt", trained[0], "--pre-split", "--format", "jsonl", "--compute-dtype", "float32", *lines)
+    assert json.loads(served.stdout) == [json.loads(line)["tags"] for line in done.stdout.splitlines()]
+    again = run("export.py", "--ckpt", trained[0], "--output", tmp_path / "ner" / "1")
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+
+
+def test_check_reports_what_a_file_holds(files, tiny):
+    done = run("check.py", files / "train.conll", "--encoder", tiny)
+    assert done.returncode == 0, done.stderr
+    assert "64 sentences" in done.stdout and "tags in IOB2" in done.stdout and "geo" in done.stdout

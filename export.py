@@ -1,0 +1,43 @@
+"""Write a trained model as a TensorFlow SavedModel: python export.py --help"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from ner.cli import run_main
+from ner.config import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Write a trained model as a SavedModel for TensorFlow Serving; it loads without this package (docs/using_models.md)."""
+
+    ckpt: str
+    """A run folder, its model/, or any Hugging Face token-classification folder of a BERT."""
+    output: str
+    """The folder to write; TensorFlow Serving wants a number for its last part, such as models/ner/1."""
+    overwrite: bool = False
+    """Replace the folder if it is a SavedModel."""
+    length: int | None = None
+    """Word pieces per sentence that the model takes; by default the training's row length."""
+
+
+def main(arguments: list[str]) -> int:
+    given = parse(Arguments, arguments)
+    from ner.inference import model_folder
+    from ner.strategy import import_tensorflow
+
+    model_folder(given.ckpt)
+    import_tensorflow()
+    from ner import saved_model
+    from ner.progress import say
+
+    length = saved_model.write(given.ckpt, Path(given.output), length=given.length, overwrite=given.overwrite)
+    say(f"{given.output}: signature serving_default, sentences of up to {length} word pieces; tags and tokenizer in assets.extra")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

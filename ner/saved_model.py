@@ -1,0 +1,78 @@
+"""A trained model as a TensorFlow SavedModel: one signature, loadable without this package, for TensorFlow Serving.
+
+``serving_default`` takes ``input_ids`` and ``attention_mask``, int32 [sentences, length]: the word pieces of one sentence a row, [CLS] and
+[SEP] included, 0 behind them, and a mask that is 1 where there is a piece. It gives ``tags``, int32 [sentences, length], and ``scores``,
+float32 of the same shape: for each piece the tag's number and its softmax probability among the tags. A word's tag is that of its first
+piece. ``assets.extra/tags.json`` lists the tags by number; the tokenizer's files lie beside it. Products are in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import tensorflow as tf
+
+from ner import pretrained
+from ner.errors import InputError
+from ner.fused import plain
+from ner.inference import model_folder, trained_with
+from ner.step import trainable
+from ner.tagger import TaggingModel
+
+ROWS = 8  # sentences computed at a time: the encoder's shapes are static, the signature's number of sentences is not
+
+
+def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrite: bool = False) -> int:
+    """Write the SavedModel of a checkpoint folder to ``output``; returns the length of its rows.
+
+    Raises InputError for a folder that is no model, a length beyond the encoder's positions, and an output that must not be replaced.
+    """
+    folder = model_folder(ckpt)
+    if output.exists() and not (overwrite and (output / "saved_model.pb").is_file()):
+        raise InputError("is there already", path=output, mend="give another --output, or --overwrite a SavedModel")
+    shape, names = pretrained.encoder_config(folder), pretrained.tag_names(folder)
+    length = length or min(trained_with(pretrained.read_config(folder))["row_length"], shape.max_position_embeddings)
+    if not 3 <= length <= shape.max_position_embeddings:
+        raise InputError(f"--length {length} is not from 3 to the encoder's {shape.max_position_embeddings} positions", mend="give another")
+    model = TaggingModel(shape, len(names), compute_dtype=tf.float32)
+    pretrained.load(model, folder, classifier=True)
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    served = Served(model, length)
+    with plain():
+        tf.saved_model.save(served, str(partial), signatures={"serving_default": served.tag})
+    extra = partial / "assets.extra"
+    extra.mkdir()
+    (extra / "tags.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+    for name in pretrained.TOKENIZER_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, extra / name)
+    pretrained.replace_folder(partial, output)
+    return length
+
+
+class Served(tf.Module):
+    """The signature's function and the variables it reads."""
+
+    def __init__(self, model: TaggingModel, length: int):
+        super().__init__()
+        self.weights = trainable(model)
+        whole = [tf.TensorSpec([None, length], tf.int32, name) for name in ("input_ids", "attention_mask")]
+        positions = tf.constant([list(range(length))] * ROWS)
+
+        def tag_some(fields):  # int32 [ROWS, length] each; padding (segment 0) sees padding only
+            logits = model(fields[0], positions, fields[1], tf.constant(0, tf.uint32), training=False)[..., : model.num_tags]
+            best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+            return best, tf.exp(tf.reduce_max(logits, axis=-1) - tf.reduce_logsumexp(logits, axis=-1))
+
+        def tag(input_ids, attention_mask):
+            count = tf.shape(input_ids)[0]
+            filled = [tf.pad(field, [[0, -count % ROWS], [0, 0]]) for field in (input_ids, attention_mask)]
+            parts = [tf.reshape(field, [-1, ROWS, length]) for field in filled]
+            kinds = tuple(tf.TensorSpec([ROWS, length], kind) for kind in (tf.int32, tf.float32))
+            tags, scores = tf.map_fn(tag_some, tuple(parts), fn_output_signature=kinds)
+            return {"tags": tf.reshape(tags, [-1, length])[:count], "scores": tf.reshape(scores, [-1, length])[:count]}
+
+        self.tag = tf.function(tag, input_signature=whole)
