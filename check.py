@@ -32,6 +32,9 @@ def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
     import numpy as np
 
+    from ner.strategy import import_tensorflow
+
+    import_tensorflow()
     from ner import corpus, pretrained, tagset
     from ner.progress import say
     from ner.scoring import spans
@@ -53,8 +56,10 @@ def main(arguments: list[str]) -> int:
     copies = len(sentences) - len({tuple(s.words) for s in sentences})
     say(f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {corpus.conflicts(sentences):,}")
 
-    pieces = WordPieces.load(pretrained.find(given.encoder))
-    windows = pieces.encode([s.words for s in sentences], given.row_length)
+    folder = pretrained.find(given.encoder)
+    shape = pretrained.encoder_config(folder)
+    pieces = WordPieces.load(folder, shape.vocab_size)
+    windows = pieces.encode([s.words for s in sentences], given.row_length, shape.max_position_embeddings)
     real = windows.words >= 0
     unknown = np.unique(windows.words[real & (windows.pieces == pieces.unk)])
     flat = [word for sentence in sentences for word in sentence.words]

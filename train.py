@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
     gold, words = [s.tags for s in sentences], [s.words for s in sentences]
 
     def validate(step: int) -> Scores:
-        ids, _ = predict_words(predict_step, strategy, windows["validation"], row_length)
+        ids, _ = predict_words(predict_step, strategy, windows["validation"])
         predicted = by_sentence(tags.decode(ids), words)
         dashboard.text("validation/sample", predictions_as_markdown(words[:20], gold[:20], predicted[:20]), step)
         return score(gold, predicted)
@@ -135,7 +135,6 @@ def main(arguments: list[str]) -> int:
         train_steps=train_steps,
         windows=windows["train"],
         labels=labels,
-        row_length=row_length,
         validate=validate,
         save_best=save_best,
         checkpoints=checkpoints,

@@ -25,7 +25,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-WALL_CLOCK = ("train/tokens_per_second", "train/data_wait_seconds", "train/model_flops_per_second", "train/mfu")
 WRITES = ("checkpoints/.partial", ".model.partial")  # what stands in a run's folder only while it is written
 PATIENCE = 300.0
 
@@ -132,6 +131,8 @@ def kill_until_done(folder: Path, output: Path, seconds: float, rng: random.Rand
 
 def outcome(output: Path) -> dict[str, object]:
     """What must be the same to the bit."""
+    from ner.dashboard import WALL_CLOCK
+
     predictions = output.with_suffix(".conll")
     evaluate = [sys.executable, str(ROOT / "evaluate.py"), "--ckpt", str(output), "--predictions", str(predictions)]
     subprocess.run(evaluate, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -147,6 +148,8 @@ def outcome(output: Path) -> dict[str, object]:
 def recorded(folder: Path) -> list[tuple[str, int, bytes]]:
     """(tag, step, value) of everything recorded but the wall clock, in order."""
     import tensorflow as tf
+
+    from ner.dashboard import WALL_CLOCK
 
     found = []
     for path in sorted(folder.glob("events.out.tfevents.*")):

@@ -82,6 +82,11 @@ def write(folder: Path, benchmark: str, command: str, tables: list[Table], versi
         "raw": raw,
     }
     (folder / f"{benchmark}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    render(folder)
+
+
+def render(folder: Path) -> None:
+    """RESULTS.md beside the folder of records."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     records.sort(key=lambda r: ORDER.index(r["benchmark"]))
     head = "# Benchmarks\n\nWritten by run.py from results/*.json; what each contender does stands in ours.py and peers.py."

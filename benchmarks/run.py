@@ -345,6 +345,7 @@ def main() -> None:
             tables, raw = BENCHMARKS[name](bench)
             command = f"python benchmarks/run.py {name} --rounds {given.rounds} --seconds {given.seconds:g}"
             command += f" --only {shlex.quote(given.only or '')}" * bool(given.only) + " --busy" * given.busy
+            command += f" --model {Path(given.model).name}" if given.model else ""
             results.write(given.results, name, command, tables, bench.versions or worker.versions(), raw, bench.left_out)
             print("\n\n".join(["", *(table.markdown() for table in tables)]), flush=True)
 

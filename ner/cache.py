@@ -24,6 +24,12 @@ def folder() -> Path:
     return Path(os.environ.get("NER_CACHE") or os.path.join(home, "ner-tensorflow"))
 
 
+def sha256(path: Path) -> str:
+    """The content of a file in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def remembered(
     kind: str, sources: list[bytes], make: Callable[[], Value], dump: Callable[[Value], bytes], load: Callable[[bytes], Value]
 ) -> Value:

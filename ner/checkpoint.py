@@ -19,6 +19,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from ner.cache import sha256
+
 STATE = "state.json"
 
 
@@ -55,7 +57,7 @@ class Checkpoints:
         partial.mkdir(parents=True)
         with as_os_error(partial):
             self.checkpoint.write(str(partial / "variables"))
-        files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
         record = {"state": dataclasses.asdict(state), "fingerprint": self.fingerprint, "sha256": files}
         (partial / STATE).write_text(json.dumps({**record, "self": _digest(record)}, indent=1), encoding="utf-8")
         for path in (*partial.iterdir(), partial):
@@ -77,8 +79,8 @@ class Checkpoints:
                 record = json.loads((path / STATE).read_text(encoding="utf-8"))
                 if record.pop("self") != _digest(record):
                     raise ValueError(f"{STATE} does not match its checksum")
-                for name, sha256 in record["sha256"].items():
-                    if _sha256(path / name) != sha256:
+                for name, expected in record["sha256"].items():
+                    if sha256(path / name) != expected:
                         raise ValueError(f"{name} does not match its checksum")
                 return path, record
             except (OSError, ValueError, KeyError, AttributeError) as error:
@@ -108,11 +110,6 @@ def differences(now: dict, then: dict) -> list[str]:
 
 def _digest(record: dict) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -14,6 +14,9 @@ from ner.errors import InputError
 from ner.progress import say
 from ner.scoring import Scores, spans
 
+# The scalars that differ between two runs of the same.
+WALL_CLOCK = ("train/tokens_per_second", "train/data_wait_seconds", "train/model_flops_per_second", "train/mfu")
+
 
 class Dashboard:
     """Writes ``tensorboard/`` and ``metrics.jsonl`` of a run folder; of several workers only the ``chief`` does."""

@@ -18,7 +18,7 @@ ROWS = 32  # rows per replica and predict step, whatever the training's were: on
 FEW_ROWS = 4
 
 
-def predict_words(predict_step, strategy, windows: Windows, row_length: int) -> tuple[np.ndarray, np.ndarray]:
+def predict_words(predict_step, strategy, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
     """Tag ids (int32 [words]) and scores (float32 [words]) for every word, each from the window that owns it.
 
     ``predict_step`` is of ner.step. A few short texts take a few rows: what is typed at the prompt should not pay for a whole batch.
@@ -26,10 +26,10 @@ def predict_words(predict_step, strategy, windows: Windows, row_length: int) -> 
     tags, scores = np.full(windows.num_words, -1, np.int32), np.zeros(windows.num_words, np.float32)
     if not len(windows.sentences):
         return tags, scores
-    rows = ROWS if windows.lengths.sum() > FEW_ROWS * row_length else FEW_ROWS
+    rows = ROWS if windows.lengths.sum() > FEW_ROWS * windows.row_length else FEW_ROWS
     unlabelled = batches.Labels(np.zeros(0, np.int32), padding_id=0)
     rows_per_step = rows * strategy.num_replicas_in_sync
-    packed = batches.make_rows(windows, "packed", row_length, unlabelled, np.arange(len(windows.sentences)))[0]
+    packed = batches.make_rows(windows, "packed", windows.row_length, unlabelled, np.arange(len(windows.sentences)))[0]
     packed = batches.pad_rows(packed, rows_per_step, 0)
     iterator = iter(batches.distribute(strategy, packed, rows_per_step, padding_id=0))
     outputs = [predict_step(iterator) for _ in range(len(packed.pieces) // rows_per_step)]
@@ -108,7 +108,7 @@ class Tagger:
         """Sentences as lists of words -> one tag and one score (softmax probability, in [0, 1]) for every word."""
         windows = self.word_pieces.encode(sentences, self.row_length)
         self.cut_words += windows.cut_words
-        ids, scores = predict_words(self.predict_step, self.strategy, windows, self.row_length)
+        ids, scores = predict_words(self.predict_step, self.strategy, windows)
         names = np.array(self.tags, dtype=object)[ids].tolist()
         return by_sentence(names, sentences), by_sentence(scores.tolist(), sentences)
 

@@ -36,7 +36,6 @@ class Run:
     train_steps: Callable
     windows: Windows
     labels: batches.Labels
-    row_length: int
     validate: Callable[[int], Scores]
     save_best: Callable[[Scores], None]
     checkpoints: Checkpoints
@@ -52,7 +51,7 @@ class Run:
     def epoch(self, number: int) -> batches.Epoch:
         """The rows of epoch ``number`` (from 0)."""
         return batches.make_epoch(
-            self.windows, self.config.batching, self.row_length, self.config.rows, self.labels, self.config.seed, number
+            self.windows, self.config.batching, self.windows.row_length, self.config.rows, self.labels, self.config.seed, number
         )
 
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib.util
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from ner.cache import sha256
+from ner.corpus import TAG_RULE, is_tag
 from ner.encoder import ACTIVATIONS, EncoderConfig
 from ner.errors import InputError
 from ner.tagger import TaggingModel
@@ -67,12 +67,12 @@ def find(name: str, revision: str | None = None) -> Path:
         ) from None
 
 
-def _packaged(package: str, folder: str, sha256: str) -> Path | None:
+def _packaged(package: str, folder: str, published: str) -> Path | None:
     spec = importlib.util.find_spec(package)  # found, not imported: the package itself would import sentence-transformers
     if spec is None or not spec.submodule_search_locations:
         return None
     path = Path(spec.submodule_search_locations[0]) / folder
-    if _sha256(path / "model.safetensors") != sha256:
+    if sha256(path / "model.safetensors") != published:
         raise InputError("damaged: its sha256 is not the published one", path=path / "model.safetensors", mend=f"reinstall {package}")
     return path
 
@@ -263,7 +263,7 @@ def save(model: TaggingModel, folder: Path, *, source: Path, tags: tuple[str, ..
         (temporary / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
     if card:
         (temporary / "README.md").write_text(card, encoding="utf-8")
-    sums = [f"{_sha256(path)}  {path.name}\n" for path in sorted(temporary.iterdir()) if path.name != "README.md"]
+    sums = [f"{sha256(path)}  {path.name}\n" for path in sorted(temporary.iterdir()) if path.name != "README.md"]
     (temporary / SUMS).write_text("".join(sums), encoding="utf-8")
     replace_folder(temporary, folder)
 
@@ -274,14 +274,9 @@ def verify(folder: Path) -> None:
         return
     for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
         expected, _, name = line.partition("  ")
-        if Path(name).name != name or not (folder / name).is_file() or _sha256(folder / name) != expected:
+        if Path(name).name != name or not (folder / name).is_file() or sha256(folder / name) != expected:
             what = f"{name!r} is not what {SUMS} says: damaged, or changed since training"
             raise InputError(what, path=folder, mend=f"restore the folder; if the change was meant, delete {SUMS}")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_folder(new: Path, old: Path) -> None:
@@ -302,7 +297,7 @@ def tag_names(folder: Path) -> tuple[str, ...]:
         tags = tuple(names[number] for number in range(len(names)))
     except (KeyError, ValueError, AttributeError):
         raise InputError("config.json has no id2label", path=folder, mend="use a token-classification model") from None
-    if wrong := [tag for tag in tags if tag != "O" and not re.fullmatch(r"[BILUES]-.+", tag, re.DOTALL)]:
-        what = f"the labels are no entity tags: {', '.join(map(repr, wrong[:3]))}"
+    if wrong := [tag for tag in tags if not is_tag(tag)]:
+        what = f"the label {wrong[0]!r} is not {TAG_RULE}"
         raise InputError(what, path=folder / "config.json", mend="give id2label tags such as O, B-geo, I-geo")
     return tags

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ner import corpus
+from ner.cache import sha256
 from ner.checkpoint import Checkpoints, State, differences
 from ner.config import DATA_KEYS, Config, load_toml, to_toml
 from ner.corpus import Sentence
@@ -106,8 +106,7 @@ def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path
     files = {}
     for name in ("model.safetensors", "tokenizer.json", "vocab.txt"):
         if (encoder / name).is_file():
-            with open(encoder / name, "rb") as file:
-                files[f"encoder's {name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+            files[f"encoder's {name}"] = sha256(encoder / name)
     return {**kept, **contents, **files, "row_length": row_length, "compute_dtype": compute_dtype}
 
 

@@ -18,7 +18,7 @@ from ner import pretrained
 from ner.errors import InputError
 from ner.fused import plain
 from ner.inference import model_folder, trained_with
-from ner.step import trainable
+from ner.step import tags_and_scores, trainable
 from ner.tagger import TaggingModel
 
 ROWS = 8  # sentences computed at a time: the encoder's shapes are static, the signature's number of sentences is not
@@ -63,9 +63,7 @@ class Served(tf.Module):
         positions = tf.constant([list(range(length))] * ROWS)
 
         def tag_some(fields):  # int32 [ROWS, length] each; padding (segment 0) sees padding only
-            logits = model(fields[0], positions, fields[1], tf.constant(0, tf.uint32), training=False)[..., : model.num_tags]
-            best = tf.argmax(logits, axis=-1, output_type=tf.int32)
-            return best, tf.exp(tf.reduce_max(logits, axis=-1) - tf.reduce_logsumexp(logits, axis=-1))
+            return tags_and_scores(model, fields[0], positions, fields[1])
 
         def tag(input_ids, attention_mask):
             count = tf.shape(input_ids)[0]

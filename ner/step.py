@@ -109,18 +109,21 @@ def make_train_steps(strategy: tf.distribute.Strategy, replica_step):
     return train_steps
 
 
+def tags_and_scores(model: TaggingModel, pieces: tf.Tensor, positions: tf.Tensor, segments: tf.Tensor):
+    """Tag ids (int32) and their softmax probabilities among the real tags (float32), both [rows, length]; never the padding label."""
+    logits = model(pieces, positions, segments, tf.constant(0, tf.uint32), training=False)[..., : model.num_tags]
+    best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return best, tf.exp(tf.reduce_max(logits, axis=-1) - tf.reduce_logsumexp(logits, axis=-1))
+
+
 def make_predict_step(strategy: tf.distribute.Strategy, model: TaggingModel, *, jit: bool = False):
-    """``predict_step(iterator) -> (tag ids int32, scores float32)``, both [rows per step, length], in the order of the rows.
+    """``predict_step(iterator) -> (tag ids int32, scores float32)``, both [rows per step, length], in the order of the rows."""
 
-    The score is the softmax probability of the chosen tag among the real tags; the padding label is never chosen.
-    """
+    def compute(pieces, positions, segments):
+        return tags_and_scores(model, pieces, positions, segments)
 
-    def tags_and_scores(pieces, positions, segments):
-        logits = model(pieces, positions, segments, tf.constant(0, tf.uint32), training=False)[..., : model.num_tags]
-        best = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        return best, tf.exp(tf.reduce_max(logits, axis=-1) - tf.reduce_logsumexp(logits, axis=-1))
-
-    compute = tf.function(tags_and_scores, jit_compile=True) if jit else tags_and_scores
+    if jit:
+        compute = tf.function(compute, jit_compile=True)
 
     @tf.function
     def predict_step(iterator):

@@ -155,7 +155,7 @@ def test_predictions_are_the_same_for_every_replica_count(tiny, encoded, toy_sen
     for replicas in (1, 2, 4):
         strategy = strategy_of(replicas)
         model, _, _ = build(tiny, tags, strategy)
-        ids, scores = predict_words(make_predict_step(strategy, model), strategy, windows, ROW_LENGTH)
+        ids, scores = predict_words(make_predict_step(strategy, model), strategy, windows)
         assert len(ids) == sum(len(s.words) for s in toy_sentences)
         results.append((ids, scores))
     for ids, scores in results[1:]:
@@ -168,7 +168,7 @@ def test_the_padding_label_is_never_predicted(tiny, encoded):
     strategy = strategy_of(1)
     model, _, _ = build(tiny, tags, strategy)
     model.tag_bias.assign(np.array([0.0] * tags.num_tags + [1e9], np.float32))
-    ids, scores = predict_words(make_predict_step(strategy, model), strategy, windows, ROW_LENGTH)
+    ids, scores = predict_words(make_predict_step(strategy, model), strategy, windows)
     assert ids.max() < tags.num_tags and (scores > 0).all() and (scores <= 1.0 + 1e-6).all()
 
 
@@ -179,6 +179,6 @@ def test_a_sentence_gets_the_same_tags_whatever_shares_its_row(tiny, encoded, to
     step = make_predict_step(strategy, model)
     pieces = WordPieces.load(tiny)
     words = [s.words for s in toy_sentences[:30]]
-    together, _ = predict_words(step, strategy, pieces.encode(words, ROW_LENGTH), ROW_LENGTH)
-    alone = np.concatenate([predict_words(step, strategy, pieces.encode([w], ROW_LENGTH), ROW_LENGTH)[0] for w in words])
+    together, _ = predict_words(step, strategy, pieces.encode(words, ROW_LENGTH))
+    alone = np.concatenate([predict_words(step, strategy, pieces.encode([w], ROW_LENGTH))[0] for w in words])
     np.testing.assert_array_equal(together, alone)

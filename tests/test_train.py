@@ -14,10 +14,10 @@ import pytest
 import tensorflow as tf
 
 from ner import corpus
+from ner.dashboard import WALL_CLOCK
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 6
-CLOCK = ("train/tokens_per_second", "train/data_wait_seconds", "train/model_flops_per_second", "train/mfu")
 
 
 def run(*command, input=None, env=None):
@@ -57,7 +57,7 @@ def records(folder):
 
 
 def without_clock(folder):
-    return [{k: v for k, v in record.items() if k not in CLOCK} for record in records(folder)]
+    return [{k: v for k, v in record.items() if k not in WALL_CLOCK} for record in records(folder)]
 
 
 def test_training_says_what_it_took_and_nothing_of_tensorflows_noise(trained):
