@@ -93,7 +93,6 @@ def lower(config: Config, num_tags: int, rows: int, replicas: int) -> bytes:
     shape = EncoderConfig(*PUBLISHED[config.encoder])
     model = TaggingModel(shape, num_tags, dropout_rate=config.dropout, encoder_dropout=config.encoder_dropout, compute_dtype=dtype)
     batch = [tf.zeros([rows, row_length(config)], tf.int32)] * 4
-    model(*batch[:3], tf.constant(0, tf.uint32), training=False)  # makes the variables
     optimizer = AdamW(trainable(model), weight_decay=config.weight_decay, clip_norm=config.clip_norm)
     replica_step = make_replica_step(model, optimizer, seed=config.seed, accumulate=config.accumulate, jit=True)
 
