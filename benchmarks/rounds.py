@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+HOLD = HERE / "hold"  # while it exists no round begins
 OURS, PEERS = "ours.py", "peers.py"
 WARM_UP_ROUNDS = 2  # the second, because a compiler may meet its second shape only then
 OTHERS = 0.05  # a round is repeated if other processes took more of the CPUs: PyTorch's threads spin, and lose 10x to any other load
@@ -54,6 +55,8 @@ class Worker:
     def measure(self, seconds: float) -> dict:
         """One round. ``others`` in the answer is the share of the CPUs that other processes took meanwhile (Linux)."""
         assert self.process.stdin
+        while HOLD.exists():
+            time.sleep(1)
         began, busy, own = time.perf_counter(), machine_seconds(), process_seconds(self.process.pid)
         print(json.dumps({"seconds": seconds}), file=self.process.stdin, flush=True)
         answer = self._answer()

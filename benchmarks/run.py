@@ -4,7 +4,8 @@
 
 Runs in the project's environment; the peers have their own (``make bench`` makes both). Every contender is a process that lives through
 the whole benchmark; they take turns, round by round, and only one works at a time. Linux only. ``all`` is all but time-to-f1, which takes
-an hour. A quick look: --gmb SMALL.csv (1,200 sentences or more) --rounds 1 --seconds 2 --busy --results /tmp/look/results.
+an hour. While the file benchmarks/hold exists no round begins, and the machine is free for other work. A quick look: --gmb SMALL.csv
+(1,200 sentences or more) --rounds 1 --seconds 2 --busy --results /tmp/look/results.
 """
 
 from __future__ import annotations
@@ -258,8 +259,9 @@ def time_to_f1(bench: Benchmark) -> tuple[list[Table], object]:
 
     epochs, gold = bench.given.epochs, [s.tags for s in corpus.read(bench.test)]
     options = {"epochs": epochs, "test": bench.test}
+    lengths = {"ours": epochs, "ours one epoch less": epochs - 1}  # two schedules: the learning rate ends at zero in each
     contenders = [
-        bench.ours("ours", "--epochs", str(epochs), validation=bench.test),
+        *(bench.ours(name, "--epochs", str(length), validation=bench.test) for name, length in lengths.items()),
         *(bench.trainer(batch, learning_rate=rate, **options) for batch, rate in TRAINER_LEARNING_RATES.items()),
     ]
     workers = bench.start(contenders)
@@ -281,24 +283,27 @@ def time_to_f1(bench: Benchmark) -> tuple[list[Table], object]:
             if "f1" in answer or "predicted" in answer:
                 f1 = answer["f1"] if "f1" in answer else scoring.score(gold, answer["predicted"]).f1
                 scored[one.name].append((seconds[one.name], f1))
-                progress += f", epoch {len(scored[one.name])}/{epochs}, F1 {f1:.4f}"
+                progress += f", epoch {len(scored[one.name])}/{lengths.get(one.name, epochs)}, F1 {f1:.4f}"
             print(progress, flush=True)
     setup = {w.name: f"{w.setup_seconds:.0f}" for w in workers}
     disturbed = {name: f"{others[name] / max(seconds[name], 1e-9):.1%}" for name in seconds}
-    return [f1_table(scored, setup, disturbed, epochs)], {"set_up": setup, "others": disturbed, "seconds_and_f1": scored}
+    finished = {name: points for name, points in scored.items() if len(points) == lengths.get(name, epochs)}
+    return [f1_table(finished, list(lengths), setup, disturbed)], {"set_up": setup, "others": disturbed, "seconds_and_f1": scored}
 
 
-def f1_table(scored: dict[str, list[tuple[float, float]]], setup: dict[str, str], disturbed: dict[str, str], epochs: int) -> Table:
-    each = [f"epoch {n + 1}: s, F1" for n in range(epochs)]
-    header = ["contender", "set-up, s", *each, "ours reaches its last F1 after", "CPU used by others"]
+def f1_table(scored: dict[str, list[tuple[float, float]]], ours: list[str], setup: dict[str, str], disturbed: dict[str, str]) -> Table:
+    """A row per contender; the last columns compare its end with the first epoch of each of ``ours`` that scores no less."""
+    longest = max(map(len, scored.values()), default=0)
+    header = ["contender", "set-up, s", *(f"epoch {n + 1}: s, F1" for n in range(longest))]
+    header += [*(f"{name}, reaches its last F1 after" for name in ours), "CPU used by others"]
     rows = []
     for name, points in scored.items():
-        if len(points) < epochs:
-            continue
         total, last = points[-1]
-        reached = next((s for s, f1 in scored.get("ours", []) if f1 >= last), None)
-        when = f"{reached:,.0f} s, {reached / total:.2f} of its time" if reached else "not reached"
-        rows.append([name, setup[name], *(f"{s:,.0f}, {f1:.4f}" for s, f1 in points), when, disturbed[name]])
+        cells = [f"{s:,.0f}, {f1:.4f}" for s, f1 in points] + [""] * (longest - len(points))
+        for rival in ours:
+            reached = next((s for s, f1 in scored.get(rival, []) if f1 >= last), None)
+            cells.append(f"{reached:,.0f} s, {reached / total:.2f} of its time" if reached else "not reached")
+        rows.append([name, setup[name], *cells, disturbed[name]])
     notes = ["Training time alone, evaluation and set-up aside. F1: entities, seqeval's default mode, on the last 10 % of GMB."]
     return Table("Trained by turns in one run.", header, rows, notes)
 
