@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     from ner import batches, dataset, loop, pretrained, run_folder, throughput
     from ner.card import model_card
     from ner.checkpoint import Checkpoints, State
-    from ner.dashboard import Dashboard, predictions_as_markdown
+    from ner.dashboard import Dashboard, validation_scalars
     from ner.inference import by_sentence, predict_words
     from ner.optimizer import AdamW
     from ner.progress import say
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
         optimizer = AdamW(trainable(model), weight_decay=config.weight_decay, clip_norm=config.clip_norm)
     compile_whole_step = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
     replica_step = make_replica_step(model, optimizer, seed=config.seed, accumulate=config.accumulate, jit=compile_whole_step)
-    train_steps = make_train_steps(strategy, replica_step)
+    train_steps = make_train_steps(strategy, replica_step, optimizer.update_norm)
     predict_step = make_predict_step(strategy, model, jit=compile_whole_step)
 
     # The run's folder: started afresh, or continued from its newest whole checkpoint.
@@ -101,17 +101,18 @@ def main(arguments: list[str]) -> int:
         run_folder.prepare(config, state)
     dashboard = Dashboard(output, step=state.step, chief=writes)
     if state.step == 0:
-        dashboard.text("configuration", f"```toml\n{to_toml(config)}```", step=0)
+        dashboard.configuration(to_toml(config), run_folder.hparams(config))
 
     # Validation: every word of every sentence gets one tag; seqeval scores whole sentences.
     sentences = splits["validation"]
     gold, words = [s.tags for s in sentences], [s.words for s in sentences]
 
-    def validate(step: int) -> Scores:
-        ids, _ = predict_words(predict_step, strategy, windows["validation"])
-        predicted = by_sentence(tags.decode(ids), words)
-        dashboard.text("validation/sample", predictions_as_markdown(words[:20], gold[:20], predicted[:20]), step)
-        return score(gold, predicted)
+    def validate(step: int) -> tuple[Scores, dict[str, float]]:
+        ids, probabilities = predict_words(predict_step, strategy, windows["validation"])
+        predicted, confidence = by_sentence(tags.decode(ids), words), by_sentence(probabilities, words)
+        dashboard.validation(step, words, gold, predicted)
+        scores = score(gold, predicted)
+        return scores, validation_scalars(scores, gold, predicted, confidence)
 
     def save_best(scores: Scores) -> None:
         if not devices.chief:

@@ -155,7 +155,9 @@ def recorded(folder: Path) -> list[tuple[str, int, bytes]]:
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
-            kept = [v for v in event.summary.value if v.tag not in (*WALL_CLOCK, "configuration")]  # that one names the run's folder
+            # The configuration names the run's folder, and HParams when it began.
+            different = (*WALL_CLOCK, "configuration", "_hparams_/session_start_info")
+            kept = [v for v in event.summary.value if v.tag not in different]
             found += [(v.tag, event.step, v.tensor.SerializeToString()) for v in kept]
     return sorted(found)
 

@@ -46,9 +46,9 @@ def training(meter: worker.Meter, arguments: list[str]) -> None:
 
         def validate(step: int):
             meter.stop()
-            scores = run.validate(step)
+            scores, values = run.validate(step)
             meter.report(f1=scores.f1)
-            return scores
+            return scores, values
 
         meter.start()
         return shipped(dataclasses.replace(run, train_steps=train_steps, validate=validate), state)

@@ -26,7 +26,10 @@ STATE = "state.json"
 
 @dataclasses.dataclass
 class State:
-    """Where a run stands. ``step`` counts updates over the run, ``step_in_epoch`` those of the current epoch (from 0)."""
+    """Where a run stands. ``step`` counts updates over the run, ``step_in_epoch`` those of the current epoch (from 0).
+
+    ``seconds``: wall-clock time of the updates so far; evaluation, saving and start-up are not in it.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -35,6 +38,7 @@ class State:
     best_epoch: int = 0
     stale_epochs: int = 0
     finished: bool = False
+    seconds: float = 0.0
 
 
 class Checkpoints:

@@ -7,15 +7,27 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hp
 
+from ner import markdown
 from ner.checkpoint import as_os_error
 from ner.errors import InputError
 from ner.progress import say
-from ner.scoring import Scores, spans
+from ner.scoring import (
+    Scores,
+    Sentences,
+    confusion,
+    entity_calibration,
+    error_counts,
+    expected_calibration_error,
+    word_calibration,
+)
 
+HPARAMS_METRICS = ("validation/f1", "validation/f1_strict", "validation/macro_f1", "train/seconds", "train/tokens_per_second")
 # The scalars that differ between two runs of the same.
-WALL_CLOCK = ("train/tokens_per_second", "train/data_wait_seconds", "train/model_flops_per_second", "train/mfu")
+WALL_CLOCK = ("train/seconds", "train/tokens_per_second", "train/data_wait_seconds", "train/model_flops_per_second", "train/mfu")
 
 
 class Dashboard:
@@ -42,9 +54,21 @@ class Dashboard:
         with open(self.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
 
-    def text(self, name: str, markdown: str, step: int) -> None:
+    def configuration(self, toml: str, hparams: dict[str, bool | int | float | str]) -> None:
+        """The run's settings, as text and for the HParams tab, which shows them beside the scores of every run in the folder."""
         with self.writer.as_default():
-            tf.summary.text(name, markdown, step=step)
+            tf.summary.text("configuration", f"```toml\n{toml}```", step=0)
+            hp.hparams_config(hparams=[hp.HParam(name) for name in hparams], metrics=[hp.Metric(name) for name in HPARAMS_METRICS])
+            hp.hparams(hparams)
+
+    def validation(self, step: int, words: Sentences, gold: Sentences, predicted: Sentences) -> None:
+        """What is looked at, not counted: sample and worst sentences, and the confusion between types."""
+        if not self.chief:
+            return
+        with self.writer.as_default():
+            tf.summary.text("validation/sample", markdown.sample(words, gold, predicted), step=step)
+            tf.summary.text("validation/worst", markdown.worst(words, gold, predicted), step=step)
+            tf.summary.image("validation/confusion", confusion_image(*confusion(gold, predicted))[None], step=step)
 
     def flush(self) -> None:
         """Have the files hold everything recorded so far."""
@@ -55,34 +79,41 @@ class Dashboard:
                 os.fsync(file.fileno())
 
 
-def validation_scalars(scores: Scores) -> dict[str, float]:
-    """The ``validation/...`` scalars of one epoch."""
+def validation_scalars(scores: Scores, gold: Sentences, predicted: Sentences, confidence: Sequence[Sequence[float]]) -> dict[str, float]:
+    """The ``validation/...`` scalars of one epoch; ``confidence``: the probability of each word's predicted tag."""
     values = {f"validation/{name}": getattr(scores, name) for name in ("f1", "f1_strict", "precision", "recall", "macro_f1")}
     for kind, row in scores.per_type.items():
         values |= {f"validation/{name}/{kind}": row[name] for name in ("f1", "precision", "recall")}
+    values |= {f"validation/errors/{error.replace(' ', '_')}": count for error, count in error_counts(gold, predicted).items()}
+    values["validation/ece_words"] = expected_calibration_error(*word_calibration(gold, predicted, confidence))
+    values["validation/ece_entities"] = expected_calibration_error(*entity_calibration(gold, predicted, confidence))
     return {name: float(value) for name, value in values.items()}
 
 
-def predictions_as_markdown(words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> str:
-    """Sentences with their gold and predicted entities, one table row each; nothing from the data acts as Markdown or HTML."""
-    lines = ["| gold | predicted |", "|---|---|"]
-    lines += [f"| {_marked(w, g)} | {_marked(w, p)} |" for w, g, p in zip(words, gold, predicted, strict=True)]
-    return "\n".join(lines)
+def confusion_image(labels: Sequence[str], matrix: np.ndarray) -> np.ndarray:
+    """Which type was taken for which, as a picture: uint8 [height, width, 4]. ``labels``, ``matrix``: of scoring.confusion.
 
+    A row's shade is its share of the gold type's entities; the numbers are counts.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-def _marked(words: Sequence[str], tags: Sequence[str]) -> str:
-    """Entities in bold, each with its type behind it as code: TensorBoard's sanitiser leaves no other mark."""
-    parts, done = [], 0
-    for kind, start, end in spans(list(tags)):
-        parts += [*map(_escape, words[done:start]), f"**{' '.join(map(_escape, words[start:end]))}** `{kind.replace('`', '')}`"]
-        done = end
-    return " ".join([*parts, *map(_escape, words[done:])])
-
-
-def _escape(text: str) -> str:
-    """Backslashes before Markdown's characters, and a zero-width space after those that open a tag or an entity, which have no escape."""
-    text = "".join(c if c.isprintable() else "\ufffd" for c in text[:200])
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|~>" else f"{c}\u200b" if c in "<&" else c for c in text)
+    size = 2.0 + 0.55 * len(labels)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    names = [label.replace("$", "\\$") for label in labels]  # a dollar opens a formula
+    axes.set_xticks(range(len(labels)), names, rotation=90)
+    axes.set_yticks(range(len(labels)), names)
+    axes.set_xlabel("predicted (O: missed)")
+    axes.set_ylabel("gold (O: spurious)")
+    for row, column in np.ndindex(*matrix.shape):
+        if matrix[row, column]:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", fontsize=8, color=colour)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
 
 
 def _keep_metrics(path: Path, step: int) -> None:

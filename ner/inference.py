@@ -11,7 +11,7 @@ import numpy as np
 from ner import batches
 from ner.corpus import pre_split, tokenize
 from ner.errors import InputError
-from ner.scoring import spans
+from ner.scoring import entity_score, spans
 from ner.wordpieces import Windows, WordPieces
 
 ROWS = 32  # rows per replica and predict step, whatever the training's were: one shape, and the same numerics everywhere
@@ -40,7 +40,7 @@ def predict_words(predict_step, strategy, windows: Windows) -> tuple[np.ndarray,
     return tags, scores
 
 
-def by_sentence(values: Sequence, sentences: Sequence[Sequence]) -> list[list]:
+def by_sentence(values: Sequence | np.ndarray, sentences: Sequence[Sequence]) -> list[list]:
     """A flat sequence over all words -> one list per sentence."""
     bounds = [0, *np.cumsum([len(s) for s in sentences], dtype=np.int64).tolist()]
     return [list(values[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
@@ -122,9 +122,10 @@ class Tagger:
 
 def _tagged(text: str, offsets: list[tuple[str, int, int]], tags: list[str], scores: list[float]) -> Tagged:
     entities = []
-    for kind, first, end in spans(tags):
+    for span in spans(tags):
+        kind, first, end = span
         start, stop = offsets[first][1], offsets[end - 1][2]
-        entities.append(Entity(start, stop, text[start:stop], kind, float(np.mean(scores[first:end]))))
+        entities.append(Entity(start, stop, text[start:stop], kind, entity_score(scores, span)))
     return Tagged(text, [word for word, _, _ in offsets], tags, scores, entities)
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from ner import batches, progress
 from ner.checkpoint import Checkpoints, State
 from ner.config import Config
-from ner.dashboard import Dashboard, validation_scalars
+from ner.dashboard import Dashboard
 from ner.errors import RunStopped
 from ner.optimizer import learning_rates
 from ner.scoring import Scores
@@ -26,7 +26,8 @@ from ner.wordpieces import Windows
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What ``fit`` works with; ``train_steps`` is of ner.step, ``validate`` scores the current weights, ``save_best`` keeps them.
+    """What ``fit`` works with; ``train_steps`` is of ner.step, ``validate`` scores the current weights and gives the scalars
+    to log, ``save_best`` keeps the weights.
 
     ``flops_per_piece`` and ``peak_flops`` (of all devices, FLOP/s; None: not measured) are of ner.throughput.
     """
@@ -36,7 +37,7 @@ class Run:
     train_steps: Callable
     windows: Windows
     labels: batches.Labels
-    validate: Callable[[int], Scores]
+    validate: Callable[[int], tuple[Scores, dict[str, float]]]
     save_best: Callable[[Scores], None]
     checkpoints: Checkpoints
     dashboard: Dashboard
@@ -75,7 +76,7 @@ def _fit(run: Run, state: State, stop_requested: Callable[[], bool]) -> State:
     total = config.epochs * run.epoch(0).steps
     while state.epoch < config.epochs and not state.finished:
         loss = _train_epoch(run, state, total, stop_requested)
-        scores = run.validate(state.step)
+        scores, values = run.validate(state.step)
         best = scores.f1 > state.best_f1
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         state.stale_epochs = 0 if best else state.stale_epochs + 1
@@ -83,7 +84,7 @@ def _fit(run: Run, state: State, stop_requested: Callable[[], bool]) -> State:
             state.best_f1, state.best_epoch = scores.f1, state.epoch
             run.save_best(scores)
         state.finished = state.epoch == config.epochs or 0 < config.patience <= state.stale_epochs
-        run.dashboard.scalars(state.step, state.epoch, {**loss, **validation_scalars(scores)})
+        run.dashboard.scalars(state.step, state.epoch, {**loss, **values})
         run.dashboard.flush()
         run.checkpoints.save(state)
         progress.epoch_line(state.epoch, config.epochs, loss["train/loss"], scores, loss["train/tokens_per_second"], best)
@@ -171,18 +172,20 @@ def _host_call(run: Run, iterator, state: State, steps: int, total: int, rows: b
         tf.profiler.experimental.start(str(run.dashboard.events))
     began = time.perf_counter()
     metrics = run.train_steps(iterator, tf.constant(steps, tf.int64), tf.constant(state.step, tf.int64), tf.constant(rates))
-    loss, norm, bad = float(metrics.loss), float(metrics.gradient_norm), int(metrics.first_bad_step)
+    loss, bad = float(metrics.loss), int(metrics.first_bad_step)  # waits for the call's end
     seconds = time.perf_counter() - began
     if profiled:
         tf.profiler.experimental.stop()
     if bad >= 0:
         _not_finite(run, state.step, steps, bad, rows)
     pieces = int(np.count_nonzero(rows.segments))
-    state.step, state.step_in_epoch = state.step + steps, state.step_in_epoch + steps
+    state.step, state.step_in_epoch, state.seconds = state.step + steps, state.step_in_epoch + steps, state.seconds + seconds
     values = {
         "train/loss": loss,
         "train/learning_rate": float(rates[steps - 1]),
-        "train/gradient_norm": norm,
+        "train/gradient_norm": float(metrics.gradient_norm),
+        "train/update_norm": float(metrics.update_norm),
+        "train/seconds": state.seconds,
         "train/tokens_per_second": pieces / seconds,
         "train/padding_share": 1.0 - pieces / rows.segments.size,
         "train/data_wait_seconds": float(metrics.data_seconds),

@@ -99,6 +99,12 @@ def prepare(config: Config, state: State) -> None:
         raise InputError(f"cannot be written ({error.strerror})", path=output, mend="give --output a folder you can write") from None
 
 
+def hparams(config: Config) -> dict[str, bool | int | float | str]:
+    """The settings that make a run what it is, without those left to their automatic choice."""
+    chosen = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE and value is not None}
+    return {"encoder": config.encoder, **chosen}
+
+
 def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path, row_length: int, compute_dtype: str) -> dict:
     """What must be alike for a continued run to be the same run; JSON-ready. ``compute_dtype`` is the one that ``auto`` became."""
     kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}

@@ -160,6 +160,28 @@ def paired_test(gold: Sentences, a: Sentences, b: Sentences, *, resamples: int =
     return float((as_large.sum() + 1) / (resamples + 1))
 
 
+def word_calibration(gold: Sentences, predicted: Sentences, confidence: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """For ``expected_calibration_error``: every word's score, and whether its tag is the gold one. Most words are easy ones."""
+    right = [g == p for pair in zip(gold, predicted, strict=True) for g, p in zip(*pair, strict=True)]
+    return np.array([score for sentence in confidence for score in sentence], np.float64), np.array(right, bool)
+
+
+def entity_calibration(gold: Sentences, predicted: Sentences, confidence: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """The same for predicted entities: the score is the mean over the words, as predict.py reports it; right is a gold entity."""
+    scores, right = [], []
+    for g, p, c in zip(gold, predicted, confidence, strict=True):
+        true = set(spans(g))
+        for span in spans(p):
+            scores.append(entity_score(c, span))
+            right.append(span in true)
+    return np.array(scores, np.float64), np.array(right, bool)
+
+
+def entity_score(confidence: Sequence[float], span: Span) -> float:
+    """How sure the model is of an entity: the mean probability of its words' tags."""
+    return float(np.mean(confidence[span[1] : span[2]]))
+
+
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error: the mean gap between confidence and accuracy over bins (Guo et al. 2017, eq. 3).
 

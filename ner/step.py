@@ -20,11 +20,13 @@ from ner.tagger import TaggingModel
 class StepMetrics(NamedTuple):
     """Over a host call: mean finite loss and gradient norm (float32 scalars), first step at which one was not finite (int64; -1: none).
 
+    ``update_norm`` (float32 scalar): the norm of what the call's last update added to the weights.
     ``data_seconds`` (float64 scalar) is the time spent asking the input pipeline for rows: an upper bound on what the device waited.
     """
 
     loss: tf.Tensor
     gradient_norm: tf.Tensor
+    update_norm: tf.Tensor
     first_bad_step: tf.Tensor
     data_seconds: tf.Tensor
 
@@ -82,9 +84,10 @@ def make_replica_step(model: TaggingModel, optimizer: AdamW, *, seed: int, accum
     return replica_step
 
 
-def make_train_steps(strategy: tf.distribute.Strategy, replica_step):
+def make_train_steps(strategy: tf.distribute.Strategy, replica_step, update_norm):
     """``train_steps(iterator, count, first_step, learning_rates) -> StepMetrics``: ``count`` updates in one host call.
 
+    replica_step: of ``make_replica_step``; update_norm: of its optimizer.
     iterator: over a dataset of ``ner.batches.distribute``; count, first_step: int64 scalars; learning_rates: float32 [at least count].
     """
 
@@ -104,7 +107,8 @@ def make_train_steps(strategy: tf.distribute.Strategy, replica_step):
             losses, norms = losses + tf.where(good, one(loss), 0.0), norms + tf.where(good, one(norm), 0.0)
             number += tf.cast(good, tf.float32)
             bad = tf.where((bad < 0) & ~good, first_step + i, bad)
-        return StepMetrics(tf.math.divide_no_nan(losses, number), tf.math.divide_no_nan(norms, number), bad, waited)
+        update = one(strategy.run(update_norm, args=(learning_rates[count - 1],)))
+        return StepMetrics(tf.math.divide_no_nan(losses, number), tf.math.divide_no_nan(norms, number), update, bad, waited)
 
     return train_steps
 

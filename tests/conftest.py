@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+from browser import Browser
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["NER_CACHE"] = tempfile.mkdtemp(prefix="ner-cache-")
@@ -35,6 +37,16 @@ def gmb() -> str:
     if not path:
         pytest.skip("GMB_CSV does not name the GMB corpus (ner_dataset.csv)")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    command = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if command is None:
+        pytest.skip("no Chromium on PATH")
+    browser = Browser(command, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")

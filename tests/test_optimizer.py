@@ -61,6 +61,18 @@ def test_an_update_that_is_not_finite_changes_nothing(bad):
         np.testing.assert_array_equal(old, new.numpy())
 
 
+@pytest.mark.parametrize("updates", [1, 3])
+def test_the_norm_of_an_update_is_that_of_what_changed(updates):
+    weights = variables()
+    optimizer = AdamW(weights, weight_decay=0.1, clip_norm=1.0)
+    for step in range(updates):
+        before = [v.numpy() for v in weights]
+        optimizer.apply(gradients(step), tf.constant(0.02), TRUE)
+    changes = [v.numpy() - old for v, old in zip(weights, before, strict=True)]
+    expected = np.sqrt(sum((change.astype(np.float64) ** 2).sum() for change in changes))
+    np.testing.assert_allclose(optimizer.update_norm(tf.constant(0.02)), expected, rtol=1e-4)
+
+
 def test_schedule():
     rates = learning_rates(0, 10, 10, peak=1.0, warmup=0.2, schedule="linear")
     np.testing.assert_allclose(rates, [0.5, 1.0, 8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9], rtol=1e-6)

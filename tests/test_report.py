@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import json
 import os
 import re
-import shutil
-import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -213,80 +209,6 @@ def test_page_of_mismatched_sentences_is_refused(tmp_path):
         with pytest.raises(ValueError):
             write_html(tmp_path / "r.html", **arguments)
     assert not any(tmp_path.iterdir())
-
-
-class Browser:
-    """Headless Chromium, spoken to over its debugging pipe (file descriptors 3 and 4), so no driver is needed."""
-
-    def __init__(self, command: str, profile: Path):
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-        pipe = ["--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        shell = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1', "sh"]
-        self.process = subprocess.Popen([*shell, command, *flags, *pipe], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.watchdog = threading.Timer(300, self.process.kill)  # a browser that hangs fails the tests, not stops them
-        self.watchdog.start()
-        self.numbers, self.session, self.rest = itertools.count(1), {}, b""
-        self.events: list[dict] = []
-        target = self.call("Target.createTarget", url="about:blank")
-        attached = self.call("Target.attachToTarget", flatten=True, **target)
-        self.session = {"sessionId": attached["sessionId"]}
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def receive(self) -> dict:
-        while b"\0" not in self.rest:
-            chunk = self.process.stdout.read1(1 << 16)
-            assert chunk, "the browser ended"
-            self.rest += chunk
-        message, _, self.rest = self.rest.partition(b"\0")
-        return json.loads(message)
-
-    def call(self, method: str, **params) -> dict:
-        number = next(self.numbers)
-        message = {"id": number, "method": method, "params": params, **self.session}
-        self.process.stdin.write(json.dumps(message).encode() + b"\0")
-        self.process.stdin.flush()
-        while (answer := self.receive()).get("id") != number:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def open(self, address: str) -> None:
-        for place in ("about:blank", address):  # the first, because a change of fragment alone loads nothing
-            self.events.clear()
-            self.call("Page.navigate", url=place)
-            while not self.named("Page.loadEventFired"):
-                self.events.append(self.receive())
-
-    def named(self, *methods: str) -> list[dict]:
-        return [event["params"] for event in self.events if event["method"] in methods]
-
-    def complaints(self) -> list[dict]:
-        """What the console shows, uncaught errors and refusals of the content security policy included."""
-        self.run("0")
-        return self.named("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
-
-    def run(self, expression: str):
-        options = {"expression": expression, "awaitPromise": True, "returnByValue": True}
-        answer = self.call("Runtime.evaluate", **options)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def close(self) -> None:
-        self.process.stdin.close()  # the end of its pipe ends the browser; if it does not, the watchdog will
-        self.process.wait()
-        self.process.stdout.close()
-        self.watchdog.cancel()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    command = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if command is None:
-        pytest.skip("no Chromium on PATH")
-    browser = Browser(command, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 NUMBERS = "[...document.querySelectorAll('#sentences .number')].map(node => Number(node.textContent))"

@@ -34,7 +34,8 @@ def build(tiny, tags, strategy, *, dropout=0.0, accumulate=1, clip_norm=0.0, see
         model = TaggingModel(pretrained.encoder_config(tiny), tags.num_tags, dropout_rate=dropout, encoder_dropout=dropout, seed=1)
         pretrained.load(model, tiny, classifier=False)
         optimizer = AdamW(trainable(model), weight_decay=0.01, clip_norm=clip_norm)
-    return model, optimizer, make_train_steps(strategy, make_replica_step(model, optimizer, seed=seed, accumulate=accumulate, jit=jit))
+    replica_step = make_replica_step(model, optimizer, seed=seed, accumulate=accumulate, jit=jit)
+    return model, optimizer, make_train_steps(strategy, replica_step, optimizer.update_norm)
 
 
 def rows_of(encoded, rows_per_step, limit=None):
