@@ -40,6 +40,8 @@ class Arguments:
 
 def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
+    if not given.data and (given.format or given.encoding):
+        raise InputError("--format and --encoding say how to read --data, which is not given", mend="give --data FILE, or leave them out")
     from ner.inference import Tagger, model_folder
     from ner.strategy import import_tensorflow
 

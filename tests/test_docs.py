@@ -1,0 +1,126 @@
+"""Every command that README.md, docs/ and the experiments' headers show is run, or checked as far as this machine allows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ner import corpus
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.toml"))]
+PROGRAMS = ("python", "make", "pip", "tensorboard", "sha256sum", "gcloud", "TF_CONFIG=")
+# Of those that are run: earlier ones make what later ones read.
+ORDER = ("experiments/gmb_split.py", "train.py", "export.py", "evaluate.py", "predict.py", "check.py")
+BENCHMARKS = ("benchmarks/elsewhere.py",)  # need PyTorch
+
+
+PLACEHOLDERS = {"FILE": "ner_dataset.csv", "FOLDER": "runs/gmb/model", "DIR": "runs/gmb", "TEXT": "alex lives in london"}
+
+
+def commands() -> dict[str, str]:
+    """Each command that is shown, in a code block or between backquotes, and the page it stands on."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if page.suffix == ".toml":
+            lines = re.findall("^# (.*)", text, re.MULTILINE)
+        else:
+            prose, *blocks = re.split(r"^```", text, flags=re.MULTILINE)  # then a block, prose, a block, ...
+            shell = [block.removeprefix("\n") for block in blocks[::2] if block.startswith("\n")]
+            lines = [line for block in shell for line in re.sub(r"\n {4,}", " ", block).splitlines()]
+            lines += re.findall(r"`([^`\n]+)`", "".join([prose, *blocks[1::2]]))
+        # Two commands on one line stand apart by several spaces; so does a remark.
+        parts = [part.strip() for line in lines for part in re.split(r"\s{3,}|\s+# ", line)]
+        found |= {part: page.name for part in parts if part.startswith(PROGRAMS) and " " in part and not part.endswith("...")}
+    return found
+
+
+SHOWN = commands()
+SYNOPSES = [c for c in SHOWN if "[--" in c]
+RUN = sorted(
+    (c for c in SHOWN if c.startswith("python ") and "[--" not in c and not c.split()[1].startswith(BENCHMARKS)),
+    key=lambda c: ORDER.index(c.split()[1]),
+)
+
+
+def test_commands_are_found():
+    assert len(SYNOPSES) >= 3 and len(RUN) >= 10
+    assert {c.split()[1] for c in RUN} == set(ORDER)
+
+
+@pytest.mark.parametrize("synopsis", SYNOPSES)
+def test_a_synopsis_names_flags_that_exist(synopsis):
+    script = synopsis.split()[1]
+    shown = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for flag in re.findall(r"--[a-z-]+", synopsis):
+        assert flag in shown, f"{script} has no {flag}"
+
+
+@pytest.mark.parametrize("command", [c for c in SHOWN if c.startswith("make")])
+def test_a_make_target_exists(command):
+    if shutil.which("make") is None:
+        pytest.skip("no make on PATH")
+    done = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in SHOWN if c.startswith("pip install -e")])
+def test_an_extra_exists(command):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r"\[(\w+)\]", command)) <= set(extras)
+
+
+@pytest.mark.parametrize("command", [c for c in SHOWN if c.startswith("tensorboard")])
+def test_tensorboard_is_told_to_listen_here_only(command):
+    assert "--host localhost" in command
+
+
+# The programs in one process, which imports TensorFlow once.
+IN_TURN = """
+import json, runpy, sys
+for call in json.load(open("calls.json")):
+    sys.argv = call
+    try:
+        runpy.run_path(call[0], run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, call
+    print("done:", *call, flush=True)
+"""
+
+
+def test_the_commands_of_the_pages_run(tmp_path, tiny):
+    """In a folder like a fresh clone with the corpus in it, but with a tiny encoder, for one epoch."""
+    for name in ("ner", *(f"{Path(script).name}" for script in ORDER[1:])):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("experiments", "sample"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    sentences = [*corpus.read(ROOT / "sample" / "train.csv"), *corpus.read(ROOT / "sample" / "validation.csv")]
+    corpus.write(tmp_path / "ner_dataset.csv", sentences * 2)  # gmb_split.py holds back 1,000
+    conll = tmp_path / "data" / "conll2003"
+    conll.mkdir(parents=True)
+    for name in ("eng.train", "eng.testa", "eng.testb"):
+        corpus.write(conll / f"{name}.conll", sentences[:200])
+        shutil.copy(conll / f"{name}.conll", tmp_path / name)
+        (conll / f"{name}.conll").rename(conll / name)
+    fast = {"--encoder": str(tiny), "--epochs": "1", "--rows": "64", "--row-length": "64", "--tpu": "none"}
+
+    calls = []
+    for command in RUN:
+        script, *words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
+        words += ["--overwrite"] * (script in ("train.py", "export.py"))
+        if script == "train.py":
+            words += [part for flag, value in fast.items() if flag not in words for part in (flag, value)]
+        calls.append([script, *words])
+    (tmp_path / "calls.json").write_text(json.dumps(calls))
+    done = subprocess.run([sys.executable, "-c", IN_TURN], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-1500:]
+    assert done.stdout.count("done: ") == len(calls)
