@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ORDER = ("train", "step", "time-to-f1", "predict", "encode", "startup", "scaling")
+ORDER = ("train", "step", "time-to-f1", "predict", "encode", "startup", "scaling", "elsewhere")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile")
 
 
@@ -89,7 +89,9 @@ def render(folder: Path) -> None:
     """RESULTS.md beside the folder of records."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     records.sort(key=lambda r: ORDER.index(r["benchmark"]))
-    head = "# Benchmarks\n\nWritten by run.py from results/*.json; what each contender does stands in ours.py and peers.py."
+    head = (
+        "# Benchmarks\n\nWritten by run.py and elsewhere.py from results/*.json; what each contender does stands in ours.py and peers.py."
+    )
     text = "\n\n".join([head, *(section(r) for r in records)])
     (folder.parent / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
 
