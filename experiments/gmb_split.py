@@ -22,6 +22,7 @@ from ner.cli import run_main  # noqa: E402
 from ner.errors import InputError  # noqa: E402
 
 HELD_BACK = 1000
+MEND = "give GMB's own ner_dataset.csv"
 
 
 def main(arguments: list[str]) -> int:
@@ -32,11 +33,11 @@ def main(arguments: list[str]) -> int:
     ids = pd.read_csv(source, usecols=[0], dtype=str, keep_default_na=False, encoding="cp1252", encoding_errors="replace").iloc[:, 0]
     order = np.argsort(ids[ids != ""].to_numpy(dtype=str), kind="stable")
     if len(order) != len(sentences):
-        raise InputError(f"{len(order):,} sentence ids for {len(sentences):,} sentences", path=source, mend="give GMB's own ner_dataset.csv")
+        raise InputError(f"{len(order):,} sentence ids for {len(sentences):,} sentences", path=source, mend=MEND)
     ordered = [sentences[i] for i in order]
     cut = int(0.9 * len(ordered))
     if cut <= HELD_BACK:
-        raise InputError(f"only {len(ordered):,} sentences; {HELD_BACK:,} are held back", path=source, mend="give GMB's own ner_dataset.csv")
+        raise InputError(f"only {len(ordered):,} sentences; {HELD_BACK:,} are held back", path=source, mend=MEND)
     held = set(np.random.Generator(np.random.Philox(key=0)).choice(cut, HELD_BACK, replace=False).tolist())
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in {
