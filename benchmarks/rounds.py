@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -58,7 +59,8 @@ class Worker:
         while HOLD.exists():
             time.sleep(1)
         began, busy, own = time.perf_counter(), machine_seconds(), process_seconds(self.process.pid)
-        print(json.dumps({"seconds": seconds}), file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it has ended; there is no answer then, which is told below
+            print(json.dumps({"seconds": seconds}), file=self.process.stdin, flush=True)
         answer = self._answer()
         busy, own = machine_seconds() - busy, process_seconds(self.process.pid) - own
         others = max(0.0, busy - own) / (time.perf_counter() - began) / (os.cpu_count() or 1)
