@@ -290,7 +290,11 @@ def time_to_f1(bench: Benchmark) -> tuple[list[Table], object]:
     setup = {w.name: f"{w.setup_seconds:.0f}" for w in workers}
     disturbed = {name: f"{others[name] / max(seconds[name], 1e-9):.1%}" for name in seconds}
     finished = {name: points for name, points in scored.items() if len(points) == lengths.get(name, epochs)}
-    return [f1_table(finished, list(lengths), setup, disturbed)], {"set_up": setup, "others": disturbed, "seconds_and_f1": scored}
+    return [f1_table(finished, [name for name in lengths if name in finished], setup, disturbed)], {
+        "set_up": setup,
+        "others": disturbed,
+        "seconds_and_f1": scored,
+    }
 
 
 def f1_table(scored: dict[str, list[tuple[float, float]]], ours: list[str], setup: dict[str, str], disturbed: dict[str, str]) -> Table:
