@@ -63,12 +63,14 @@ def main(arguments: list[str]) -> int:
     if tagger.cut_words:
         say(f"warning: of {tagger.cut_words} long words only the first word pieces were read")
     scores = scoring.score(gold, predicted)
-    low, high = scoring.bootstrap_f1(gold, predicted)
+    counts = scoring.sentence_counts(gold, predicted)
+    low, high = scoring.bootstrap_f1(counts)
     details = {"model": given.ckpt, "corpus": name}
     result: dict = {**scores.as_dict(), "f1_interval_95": [low, high], "errors": scoring.error_counts(gold, predicted), **details}
     if given.compare:
         other, _ = Tagger.load(given.compare, compute_dtype=given.compute_dtype).tag(words)
-        result["compare"] = {"model": given.compare, "f1": scoring.score(gold, other).f1, "p": scoring.paired_test(gold, predicted, other)}
+        p = scoring.paired_test(counts, scoring.sentence_counts(gold, other))
+        result["compare"] = {"model": given.compare, "f1": scoring.score(gold, other).f1, "p": p}
 
     if given.json:
         report.write_json(given.json, result)
@@ -95,8 +97,9 @@ def main(arguments: list[str]) -> int:
 def corpus_of(given: Arguments, say) -> tuple[list, str]:
     """The sentences to score and what to call them: --data, or the corpus in the run's config.toml."""
     from ner import dataset
+    from ner.run_folder import is_run
 
-    run = next((p for p in (Path(given.ckpt), Path(given.ckpt).parent) if (p / "config.toml").is_file()), None)
+    run = next((p for p in (Path(given.ckpt), Path(given.ckpt).parent) if is_run(p)), None)
     trained = load_toml(run / "config.toml") if run else Config()
     if given.data:
         config = Config(data=given.data, format=given.format, encoding=given.encoding, split_seed=trained.split_seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
+import os
 import platform
 import shlex
 import sys
@@ -18,7 +20,7 @@ PATHS = (*DATA_KEYS, "output", "config")
 CARD = """---
 library_name: transformers
 pipeline_tag: token-classification
-base_model: {encoder}
+base_model: {base_model}
 metrics: [seqeval]
 ---
 
@@ -67,16 +69,19 @@ Versions: {versions}. {date}.
 def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device: str, seconds: float) -> str:
     """Markdown with the header the Hugging Face hub reads. splits: sentences per split. Of paths it shows the last part only."""
     short: dict[str, Any] = {key: Path(value).name for key in PATHS if (value := getattr(config, key))}
+    if os.path.isabs(config.encoder):
+        short["encoder"] = Path(config.encoder).name
     config = dataclasses.replace(config, **short)
     rows = [
-        f"| {kind} | {row['precision']:.4f} | {row['recall']:.4f} | {row['f1']:.4f} | {row['support']:.0f} |"
+        f"| {_escaped(kind)} | {row['precision']:.4f} | {row['recall']:.4f} | {row['f1']:.4f} | {row['support']:.0f} |"
         for kind, row in scores.per_type.items()
     ]
     packages = [name for name in ("tensorflow-cpu", "tensorflow", "keras", "tokenizers", "numpy") if _version(name)]
     return CARD.format(
         name=config.output or "model",
         encoder=config.encoder,
-        types=", ".join(scores.per_type),
+        base_model=json.dumps(config.encoder),  # quoted as YAML wants it
+        types=", ".join(map(_escaped, scores.per_type)),
         sentences=splits["validation"],
         words=scores.words,
         entities=scores.entities,
@@ -87,10 +92,20 @@ def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device
         minutes=seconds / 60,
         versions=", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in packages)]),
         date=time.strftime("%Y-%m-%d"),
-        command=shlex.join(["python", *(Path(word).name if "/" in word else word for word in sys.argv)]),
+        command=shlex.join(["python", *map(_short, sys.argv)]),
         toml=to_toml(config),
         **{key: getattr(scores, key) for key in ("precision", "recall", "f1", "f1_strict", "macro_f1")},
     )
+
+
+def _short(word: str) -> str:
+    """A word of the command line without the folders of a path in it; a hub name keeps its owner."""
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return flag + equals + (Path(value).name if os.path.isabs(value) or os.path.exists(value) else value)
+
+
+def _escaped(kind: str) -> str:
+    return kind.replace("|", "&#124;").replace("<", "&lt;")
 
 
 def _version(package: str) -> str | None:

@@ -136,6 +136,8 @@ class Config:
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
                 raise InputError(f"{name} {value!r} is not Unicode text", mend="rename the file, or give another name")
+        if self.learning_rate * self.weight_decay >= 1:
+            raise InputError("learning_rate x weight_decay is 1 or more: an update would take all of a weight", mend="lower one of them")
         if self.accumulate > self.rows:
             raise InputError(f"{self.rows} rows do not fill {self.accumulate} micro-batches", mend="lower accumulate, or raise rows")
         if self.overwrite and self.resume:
@@ -244,7 +246,7 @@ def load_toml(path: str | Path) -> Config:
         raise InputError(
             error.strerror or "cannot be read", path=path, mend="name a TOML file such as experiments/quickstart.toml"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"not valid TOML: {error}", path=path, mend="write it as KEY = VALUE lines") from None
     kinds = typing.get_type_hints(Config)
     for key, value in values.items():

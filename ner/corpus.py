@@ -1,6 +1,6 @@
 """Annotated sentences: from files and back, from running text to words, and into train, validation and test.
 
-Three layouts are read and written, one more is read:
+Four layouts are read and written:
 
 - ``csv``, as the Groningen Meaning Bank (GMB) is spread: columns ``Sentence #``, ``Word`` and ``Tag`` found by name,
   others (``POS``) ignored. A sentence's id stands on its first row only or on all its rows: a filled id that differs
@@ -8,7 +8,7 @@ Three layouts are read and written, one more is read:
 - ``conll``: a word a line, columns parted by ASCII spaces or tabs, word first, tag last; a blank line ends a sentence,
   and so does a ``-DOCSTART-`` line, which is not data.
 - ``jsonl``: ``{"tokens": ["Kofi", ...], "tags": ["B-per", ...]}``, a sentence a line.
-- ``spans`` (read only): a text a line with the character spans of its entities, as Doccano (``label``, ``labels`` or
+- ``spans``: a text a line with the character spans of its entities, as Doccano (``label``, ``labels`` or
   ``entities``) and Prodigy (``spans``, perhaps ``tokens``) export them.
 
 A word is any text but nothing: empty words and words of only ASCII white space are refused, as are NUL and unpaired
@@ -31,7 +31,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import chain
+from itertools import accumulate, chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TextIO
@@ -424,8 +424,9 @@ def _cut(words: list[tuple[str, int, int]], edges: list[int]) -> list[tuple[int,
 
 
 def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format: str | None = None) -> None:
-    """Write sentences as UTF-8 in ``csv``, ``conll`` or ``jsonl`` (by suffix, or as ``format`` says).
+    """Write sentences as UTF-8 in ``csv``, ``conll`` or ``jsonl`` (by suffix, or as ``format`` says) or, if it says so, ``spans``.
 
+    Spans are written as Prodigy exports them: the words joined by spaces, their places as ``tokens``, the entities as ``spans``.
     `read` gives back the same sentences. The file appears whole or not at all.
 
     Raises:
@@ -433,8 +434,6 @@ def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format
     """
     path = Path(path)
     layout = {"json": "jsonl"}.get(chosen := _layout(path, format), chosen)
-    if layout == "spans":
-        raise InputError("spans are read, not written", mend="write csv, conll or jsonl", path=path)
     try:
         with _replacing(path) as file:
             if layout == "csv":
@@ -476,10 +475,29 @@ def _unholdable(sentence: Sentence, layout: str) -> str:
                 return f"conll cannot hold {word!r} {tag!r} (white space, a -DOCSTART- or a byte order mark)"
     if layout == "csv" and max(map(len, chain(*sentence))) > csv.field_size_limit():
         return f"csv holds words of up to {csv.field_size_limit()} characters"
+    if layout == "spans":
+        try:
+            if _from_spans(_span_record(sentence)) == sentence:
+                return ""
+        except _Unfit:
+            pass
+        return "spans hold IOB2 entities only, and no white space at the ends of words"
     return ""
 
 
+def _span_record(sentence: Sentence) -> dict[str, Any]:
+    from ner import scoring  # which needs numpy; this module alone does not
+
+    ends = list(accumulate(len(word) + 1 for word in sentence.words))
+    places = [(end - 1 - len(word), end - 1) for word, end in zip(sentence.words, ends, strict=True)]
+    tokens = [{"text": w, "start": a, "end": b, "id": i} for i, (w, (a, b)) in enumerate(zip(sentence.words, places, strict=True))]
+    entities = [{"start": places[a][0], "end": places[b - 1][1], "label": kind} for kind, a, b in scoring.spans(sentence.tags)]
+    return {"text": " ".join(sentence.words), "tokens": tokens, "spans": entities}
+
+
 def _lines(sentence: Sentence, number: int, layout: str) -> str:
+    if layout == "spans":
+        return json.dumps(_span_record(sentence), ensure_ascii=False) + "\n"
     if layout == "jsonl":
         return json.dumps({"tokens": sentence.words, "tags": sentence.tags}, ensure_ascii=False) + "\n"
     pairs = zip(*sentence, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from tensorboard.plugins.hparams import api as hp
 
 from ner import markdown
 from ner.checkpoint import as_os_error
-from ner.errors import InputError
+from ner.errors import InputError, printable
 from ner.progress import say
 from ner.scoring import (
     Scores,
@@ -25,6 +26,7 @@ from ner.scoring import (
     word_calibration,
 )
 
+LARGEST = 30
 HPARAMS_METRICS = ("validation/f1", "validation/f1_strict", "validation/macro_f1", "train/seconds", "train/tokens_per_second")
 # The scalars that differ between two runs of the same.
 WALL_CLOCK = ("train/seconds", "train/tokens_per_second", "train/data_wait_seconds", "train/model_flops_per_second", "train/mfu")
@@ -40,15 +42,16 @@ class Dashboard:
             self.writer = tf.summary.create_noop_writer()
             return
         _keep_metrics(self.metrics, step)
-        for path in sorted(self.events.glob("events.out.tfevents.*")):
-            _keep_events(path, step)
-        self.writer = tf.summary.create_file_writer(str(self.events))
+        with as_os_error(self.events):
+            for path in sorted(self.events.glob("events.out.tfevents.*")):
+                _keep_events(path, step)
+            self.writer = tf.summary.create_file_writer(str(self.events))
 
     def scalars(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """One record: a line of metrics.jsonl and a TensorBoard point for each scalar."""
         if not self.chief:
             return
-        with self.writer.as_default():
+        with self._writing():
             for name, value in values.items():
                 tf.summary.scalar(name, value, step=step)
         with open(self.metrics, "a", encoding="utf-8") as file:
@@ -56,7 +59,7 @@ class Dashboard:
 
     def configuration(self, toml: str, hparams: dict[str, bool | int | float | str]) -> None:
         """The run's settings, as text and for the HParams tab, which shows them beside the scores of every run in the folder."""
-        with self.writer.as_default():
+        with self._writing():
             tf.summary.text("configuration", f"```toml\n{toml}```", step=0)
             hp.hparams_config(hparams=[hp.HParam(name) for name in hparams], metrics=[hp.Metric(name) for name in HPARAMS_METRICS])
             hp.hparams(hparams)
@@ -65,10 +68,16 @@ class Dashboard:
         """What is looked at, not counted: sample and worst sentences, and the confusion between types."""
         if not self.chief:
             return
-        with self.writer.as_default():
+        with self._writing():
             tf.summary.text("validation/sample", markdown.sample(words, gold, predicted), step=step)
             tf.summary.text("validation/worst", markdown.worst(words, gold, predicted), step=step)
             tf.summary.image("validation/confusion", confusion_image(*confusion(gold, predicted))[None], step=step)
+
+    @contextlib.contextmanager
+    def _writing(self):
+        """Summaries made here go to the event file; it writes when it likes, so any of them may find the disk full."""
+        with as_os_error(self.events), self.writer.as_default():
+            yield
 
     def flush(self) -> None:
         """Have the files hold everything recorded so far."""
@@ -93,17 +102,20 @@ def validation_scalars(scores: Scores, gold: Sentences, predicted: Sentences, co
 def confusion_image(labels: Sequence[str], matrix: np.ndarray) -> np.ndarray:
     """Which type was taken for which, as a picture: uint8 [height, width, 4]. ``labels``, ``matrix``: of scoring.confusion.
 
-    A row's shade is its share of the gold type's entities; the numbers are counts.
+    A row's shade is its share of the gold type's entities; the numbers are counts. Beyond ``LARGEST`` labels the rarest are left out.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    frequent = np.argsort(-(matrix.sum(0) + matrix.sum(1)), kind="stable")[:LARGEST]
+    chosen = sorted({*frequent.tolist(), len(labels) - 1})
+    labels, matrix = [labels[i] for i in chosen], matrix[np.ix_(chosen, chosen)]
     size = 2.0 + 0.55 * len(labels)
     figure = Figure(figsize=(size, size), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    names = [label.replace("$", "\\$") for label in labels]  # a dollar opens a formula
+    names = [printable(label, limit=30).replace("$", "\\$") for label in labels]  # a dollar opens a formula
     axes.set_xticks(range(len(labels)), names, rotation=90)
     axes.set_yticks(range(len(labels)), names)
     axes.set_xlabel("predicted (O: missed)")
@@ -117,20 +129,27 @@ def confusion_image(labels: Sequence[str], matrix: np.ndarray) -> np.ndarray:
 
 
 def _keep_metrics(path: Path, step: int) -> None:
-    """Drop the records past ``step`` (and a last line cut short by a crash), by copy and rename."""
-    if not path.exists():
+    """Drop the records past ``step`` (and a last line cut short by a crash), by copy and rename.
+
+    A checkpoint is written after the record of its step, so that is the last one kept.
+    """
+    if not step and not path.exists():
         return
-    kept = []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    kept, last = [], 0
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            if line and json.loads(line)["step"] <= step:
-                kept.append(line)
+            found = json.loads(line.decode())["step"] if line else step + 1
+            if found <= step:
+                kept.append(line + b"\n")
+                last = found
         except (ValueError, KeyError, TypeError):
             if number < len(lines):
                 raise InputError("damaged: not a JSON record", path=path, line=number, mend="restore the file, or start anew") from None
+    if last != step:
+        raise InputError(f"ends at step {last}, the checkpoint at {step}", path=path, mend="restore the file, or --overwrite the run")
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    partial.write_bytes(b"".join(kept))
     os.replace(partial, path)
 
 

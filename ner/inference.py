@@ -10,7 +10,7 @@ import numpy as np
 
 from ner import batches
 from ner.corpus import pre_split, tokenize
-from ner.errors import InputError
+from ner.errors import InputError, RunStopped
 from ner.scoring import entity_score, spans
 from ner.wordpieces import Windows, WordPieces
 
@@ -37,6 +37,10 @@ def predict_words(predict_step, strategy, windows: Windows) -> tuple[np.ndarray,
     tags[packed.words[asked]] = np.concatenate([t.numpy() for t, _ in outputs])[asked]
     scores[packed.words[asked]] = np.concatenate([s.numpy() for _, s in outputs])[asked]
     assert (tags >= 0).all(), "a word was left without a tag"
+    if not np.isfinite(scores).all():
+        raise RunStopped(
+            "the model's scores are not numbers: its weights have grown beyond all bounds; train anew with a lower learning rate"
+        )
     return tags, scores
 
 

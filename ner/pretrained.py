@@ -33,6 +33,14 @@ PACKAGED = {
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"]
 TOKENIZER_FILES = FILES[2:]
 SUMS = "SHA256SUMS"
+MODEL_FILES = (*FILES, SUMS, "README.md")  # all that a model folder saved here may hold
+# What the numbers of a config.json may be, before memory is asked for them.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "type_vocab_size", "intermediate_size"), (1, 10**7)),
+    **{"hidden_size": (1, 2**16), "num_hidden_layers": (1, 1000), "num_attention_heads": (1, 2**10)},
+    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0.0, 0.99)),
+    **{"layer_norm_eps": (1e-20, 1.0), "initializer_range": (0.0, 10.0)},
+}
 # Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
 UNUSED = ("pooler.", "cls.", "bert.pooler.", "embeddings.position_ids", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 
@@ -84,7 +92,7 @@ def read_config(folder: Path) -> dict:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no config.json, so not a model folder", path=folder, mend="name a run folder or a Hugging Face model") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot be read ({error})", path=path, mend="fetch the checkpoint again") from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "bert":
@@ -110,9 +118,11 @@ def encoder_config(folder: Path) -> EncoderConfig:
         elif field.default is dataclasses.MISSING:
             raise InputError(f"{field.name} is missing", path=folder / "config.json", mend="use a complete BERT checkpoint")
     shape = EncoderConfig(**values)
-    if min(shape.hidden_size, shape.num_attention_heads, shape.vocab_size, shape.max_position_embeddings) < 1 or (
-        shape.hidden_size % shape.num_attention_heads
-    ):
+    for name, (low, high) in RANGES.items():
+        if not low <= getattr(shape, name) <= high:  # NaN too
+            what = f"{name} is {getattr(shape, name)!r}, not from {low:,} to {high:,}"
+            raise InputError(what, path=folder / "config.json", mend="use a complete BERT checkpoint")
+    if shape.hidden_size % shape.num_attention_heads:
         raise InputError("hidden_size does not divide into num_attention_heads", path=folder / "config.json", mend="fetch it again")
     _compare_sizes(shape, folder)
     return shape
@@ -121,9 +131,12 @@ def encoder_config(folder: Path) -> EncoderConfig:
 def _compare_sizes(shape: EncoderConfig, folder: Path) -> None:
     """Refuse a config.json that asks for far more weights than the file holds, before memory is asked for them."""
     matrices = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
-    asked = shape.hidden_size * (shape.vocab_size + shape.max_position_embeddings) + shape.num_hidden_layers * matrices
+    rows = shape.vocab_size + shape.max_position_embeddings + shape.type_vocab_size
+    asked = shape.hidden_size * rows + shape.num_hidden_layers * matrices
     path = folder / "model.safetensors"
-    if path.is_file() and asked > path.stat().st_size:  # a weight takes two bytes or more
+    if not path.is_file():
+        raise InputError("no model.safetensors", path=folder, mend="use a checkpoint with safetensors weights")
+    if asked > path.stat().st_size:  # a weight takes two bytes or more
         what = f"config.json asks for {asked:,} weights, more than a file of {path.stat().st_size:,} bytes can hold"
         raise InputError(what, path=path, mend="use the checkpoint's own config.json and weights")
 
@@ -166,8 +179,6 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError, safe_open
 
     path = folder / "model.safetensors"
-    if not path.is_file():
-        raise InputError("no model.safetensors", path=folder, mend="use a checkpoint with safetensors weights")
     try:
         with safe_open(path, framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -207,6 +218,7 @@ def load(model: TaggingModel, folder: Path, *, classifier: bool) -> None:
         part_shape = list(variable.shape[::-1] if dense else variable.shape)
         part_shape[0] //= len(names)
         wrong = [f"{n} is {list(p.shape)}, not {part_shape}" for n, p in zip(names, parts, strict=True) if list(p.shape) != part_shape]
+        wrong += [f"{n} has values that are not finite" for n, p in zip(names, parts, strict=True) if not np.isfinite(p).all()]
         problems += wrong
         if not wrong:
             values.append((variable, np.concatenate([p.T if dense else p for p in parts], axis=-1 if dense or len(parts) > 1 else 0)))
@@ -272,8 +284,11 @@ def verify(folder: Path) -> None:
     """Refuse a folder with a SHA256SUMS (every model saved here has one; ``sha256sum -c`` reads it) that a file of it does not match."""
     if not (folder / SUMS).is_file():
         return
-    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
-        expected, _, name = line.partition("  ")
+    lines = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()]
+    for name in MODEL_FILES:
+        if name not in (*(listed for *_, listed in lines), SUMS, "README.md") and (folder / name).is_file():
+            raise InputError(f"{SUMS} does not list {name!r}", path=folder, mend=f"restore the folder, or delete {SUMS}")
+    for expected, _, name in lines:
         if Path(name).name != name or not (folder / name).is_file() or sha256(folder / name) != expected:
             what = f"{name!r} is not what {SUMS} says: damaged, or changed since training"
             raise InputError(what, path=folder, mend=f"restore the folder; if the change was meant, delete {SUMS}")
@@ -297,6 +312,9 @@ def tag_names(folder: Path) -> tuple[str, ...]:
         tags = tuple(names[number] for number in range(len(names)))
     except (KeyError, ValueError, AttributeError):
         raise InputError("config.json has no id2label", path=folder, mend="use a token-classification model") from None
+    if others := [tag for tag in tags if is_tag(tag) and tag[0] in "ESLU"]:
+        what = f"the label {others[0]!r} is of IOBES or BILOU, in which models are not read"
+        raise InputError(what, path=folder / "config.json", mend="use a model with tags such as O, B-geo, I-geo")
     if wrong := [tag for tag in tags if not is_tag(tag)]:
         what = f"the label {wrong[0]!r} is not {TAG_RULE}"
         raise InputError(what, path=folder / "config.json", mend="give id2label tags such as O, B-geo, I-geo")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ner.errors import printable
 from ner.scoring import Scores, table
 
 
@@ -18,12 +19,12 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-console = _Console(highlight=False, soft_wrap=True)
+console = _Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(line: str) -> None:
-    """A line on standard output; nothing in it is markup."""
-    console.print(line, markup=False)
+    """A line on standard output; nothing in it is markup or speaks to the terminal."""
+    console.print(printable(line, limit=len(line)), markup=False)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def jsonl(tagged: Tagged) -> None:
 
 def conll(tagged: Tagged) -> None:
     """``word tag`` lines and a blank line; white space inside a word is written as ``_``."""
-    sys.stdout.write("".join(f"{field(word)} {tag}\n" for word, tag in zip(tagged.words, tagged.tags, strict=True)) + "\n")
+    sys.stdout.write("".join(f"{field(word)} {field(tag)}\n" for word, tag in zip(tagged.words, tagged.tags, strict=True)) + "\n")
 
 
 def _colour(tag: str) -> str:

@@ -15,6 +15,7 @@ from ner.checkpoint import Checkpoints, State, differences
 from ner.config import DATA_KEYS, Config, load_toml, to_toml
 from ner.corpus import Sentence
 from ner.errors import InputError
+from ner.pretrained import MODEL_FILES, TOKENIZER_FILES
 
 # Keys that may change between a run and its continuation: where it runs, how often it saves, and where the corpus lies
 # (the corpus itself is compared by content).
@@ -39,8 +40,8 @@ FREE = (
 
 # All that a run writes into its folder; nothing else in it is ever deleted.
 PARTS = (
-    *("config.toml", "metrics.jsonl", "tensorboard", "checkpoints", "model"),
-    *(".metrics.jsonl.partial", ".model.partial", ".model.previous"),
+    *("config.toml", "checkpoints", "metrics.jsonl", "tensorboard", "model"),
+    *(".config.toml.partial", ".metrics.jsonl.partial", ".model.partial", ".model.previous"),
 )
 
 
@@ -55,22 +56,25 @@ def check(config: Config) -> None:
     output = Path(config.output or "")
     if output.exists() and not output.is_dir():
         raise InputError("is a file", path=output, mend="give --output a folder")
-    if not output.exists() or not any(output.iterdir()):
+    # A run that was killed before it had a configuration leaves no more than its partial one.
+    if not output.exists() or {path.name for path in output.iterdir()} <= {".config.toml.partial"}:
         return
     if not (config.overwrite or config.resume):
         raise InputError("is not empty", path=output, mend="give another --output, --resume it, or --overwrite it")
-    if not _is_run(output):
+    if not is_run(output):
         raise InputError("is not a run folder, so it is left alone", path=output, mend="give --output another folder")
+    for folder, known in ((output, PARTS), (output / "model", MODEL_FILES)):
+        strangers = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.is_dir() else []
+        if strangers and (config.overwrite or folder != output):  # the next better epoch replaces model/
+            raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=folder, mend="move it away, or give another --output")
     if config.overwrite:
-        if strangers := sorted(path.name for path in output.iterdir() if path.name not in PARTS):
-            raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=output, mend="move it away, or give another --output")
         for key in (*DATA_KEYS, "encoder", "config"):
             value = getattr(config, key)
             if value and os.path.exists(value) and Path(os.path.realpath(value)).is_relative_to(os.path.realpath(output)):
                 raise InputError(f"--overwrite would delete {key} {value!r}", path=output, mend="give another --output")
 
 
-def _is_run(output: Path) -> bool:
+def is_run(output: Path) -> bool:
     """Whether the folder's config.toml is one that a run wrote."""
     try:
         return load_toml(output / "config.toml").output is not None
@@ -79,22 +83,28 @@ def _is_run(output: Path) -> bool:
 
 
 def prepare(config: Config, state: State) -> None:
-    """Create the folder with the resolved configuration, without an earlier run's parts; a continued run's is left as it is."""
+    """Create the folder with the resolved configuration, without an earlier run's parts; a continued run's is left as it is.
+
+    The configuration is renamed into place first: killed at any instant after that, the folder is known for a run's.
+    """
     output = Path(config.output or "")
     if state.step:
         return
     if not config.overwrite and (output / "model").exists() and not (output / "checkpoints").is_dir():
         raise InputError("has a model but its checkpoints are gone", path=output, mend="--overwrite it to start anew")
     try:
-        for part in PARTS:
-            if part == "model" and config.resume:  # of a run that ended before its first checkpoint; the first better one replaces it
+        output.mkdir(parents=True, exist_ok=True)
+        partial = output / ".config.toml.partial"
+        partial.write_text(to_toml(dataclasses.replace(config, overwrite=False, resume=False)), encoding="utf-8")
+        os.replace(partial, output / "config.toml")
+        for path in (output / part for part in PARTS[1:]):
+            if path.name == "model" and config.resume:  # of a run that ended before its first checkpoint; the first better one replaces it
                 continue
-            if (output / part).is_dir():
-                shutil.rmtree(output / part)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
             else:
-                (output / part).unlink(missing_ok=True)
-        (output / "checkpoints").mkdir(parents=True)
-        (output / "config.toml").write_text(to_toml(dataclasses.replace(config, overwrite=False, resume=False)), encoding="utf-8")
+                path.unlink(missing_ok=True)
+        (output / "checkpoints").mkdir()
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror})", path=output, mend="give --output a folder you can write") from None
 
@@ -110,7 +120,7 @@ def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path
     kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
     contents = {f"{name} sentences": corpus.content_hash(splits[name]) for name in ("train", "validation")}
     files = {}
-    for name in ("model.safetensors", "tokenizer.json", "vocab.txt"):
+    for name in ("config.json", "model.safetensors", *TOKENIZER_FILES):
         if (encoder / name).is_file():
             files[f"encoder's {name}"] = sha256(encoder / name)
     return {**kept, **contents, **files, "row_length": row_length, "compute_dtype": compute_dtype}

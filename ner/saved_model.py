@@ -9,12 +9,14 @@ piece. ``assets.extra/tags.json`` lists the tags by number; the tokenizer's file
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import tensorflow as tf
 
 from ner import pretrained
+from ner.checkpoint import as_os_error
 from ner.errors import InputError
 from ner.fused import plain
 from ner.inference import model_folder, trained_with
@@ -32,6 +34,8 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
     folder = model_folder(ckpt)
     if output.exists() and not (overwrite and (output / "saved_model.pb").is_file()):
         raise InputError("is there already", path=output, mend="give another --output, or --overwrite a SavedModel")
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
+        raise InputError("holds the model itself", path=output, mend="give another --output")
     shape, names = pretrained.encoder_config(folder), pretrained.tag_names(folder)
     length = length or min(trained_with(pretrained.read_config(folder))["row_length"], shape.max_position_embeddings)
     if not 3 <= length <= shape.max_position_embeddings:
@@ -41,7 +45,7 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     served = Served(model, length)
-    with plain():
+    with plain(), as_os_error(partial):
         tf.saved_model.save(served, str(partial), signatures={"serving_default": served.tag})
     extra = partial / "assets.extra"
     extra.mkdir()

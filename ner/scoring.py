@@ -129,12 +129,19 @@ def spans(tags: Sequence[str]) -> list[Span]:
 # Uncertainty ----------------------------------------------------------------------------------------------------------
 
 
-def bootstrap_f1(gold: Sentences, predicted: Sentences, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+def sentence_counts(gold: Sentences, predicted: Sentences) -> np.ndarray:
+    """int64 [sentences, 3]: numbers of correct, predicted and gold entities, default mode."""
+    _check(gold, predicted)
+    found = [(set(spans(g)), set(spans(p))) for g, p in zip(gold, predicted, strict=True)]
+    return np.array([(len(g & p), len(p), len(g)) for g, p in found], np.int64).reshape(-1, 3)
+
+
+def bootstrap_f1(counts: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of micro F1 (default mode), drawing whole sentences with replacement.
 
-    It answers how much F1 depends on which sentences were in the test set, not on the training run's seed.
+    ``counts`` is of ``sentence_counts``. It answers how much F1 depends on which sentences were in the test set, not on the training
+    run's seed.
     """
-    counts = _counts(gold, predicted)
     if len(counts) == 0:
         return 0.0, 0.0
     random = np.random.default_rng(seed)
@@ -143,16 +150,17 @@ def bootstrap_f1(gold: Sentences, predicted: Sentences, *, resamples: int = 1000
     return float(low), float(high)
 
 
-def paired_test(gold: Sentences, a: Sentences, b: Sentences, *, resamples: int = 10_000, seed: int = 0) -> float:
-    """The two-sided p-value of "``a`` and ``b`` have the same micro F1" (default mode) by approximate randomisation.
+def paired_test(a: np.ndarray, b: np.ndarray, *, resamples: int = 10_000, seed: int = 0) -> float:
+    """The two-sided p-value of "two systems have the same micro F1" (default mode) by approximate randomisation.
+
+    ``a`` and ``b`` are the ``sentence_counts`` of both on the same sentences.
 
     Noreen 1989, "Computer-intensive methods for testing hypotheses"; for F1: Yeh 2000, "More accurate tests".
     If the two systems are alike, which of them produced which output of a sentence is a coin's toss: p is the share of
     ``resamples`` such tosses with a difference in F1 at least as large as the one seen, (n + 1) / (resamples + 1).
     """
-    counts_a, counts_b = _counts(gold, a), _counts(gold, b)
-    total_a, total_b = counts_a.sum(0), counts_b.sum(0)
-    change = (counts_b - counts_a)[(counts_a != counts_b).any(1)]  # a swap of equal counts changes nothing
+    total_a, total_b = a.sum(0), b.sum(0)
+    change = (b - a)[(a != b).any(1)]  # a swap of equal counts changes nothing
     random = np.random.default_rng(seed)
     moved = np.array([change[random.random(len(change)) < 0.5].sum(0) for _ in range(resamples)]).reshape(-1, 3)
     seen = abs(_f1(total_a) - _f1(total_b))
@@ -277,13 +285,6 @@ def _check(gold: Sentences, predicted: Sentences) -> None:
     for tag in sorted({tag for sentences in (gold, predicted) for sentence in sentences for tag in sentence}):
         if not re.fullmatch(r"O|[BI]-.+", tag, re.DOTALL):
             raise InputError(f"tag {tag!r} is not an IOB2 tag", mend="use O, B-TYPE and I-TYPE tags only")
-
-
-def _counts(gold: Sentences, predicted: Sentences) -> np.ndarray:
-    """[sentences, 3] numbers of correct, predicted and gold entities, default mode."""
-    _check(gold, predicted)
-    found = [(set(spans(g)), set(spans(p))) for g, p in zip(gold, predicted, strict=True)]
-    return np.array([(len(g & p), len(p), len(g)) for g, p in found], np.int64).reshape(-1, 3)
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:

@@ -97,6 +97,7 @@ def make_train_steps(strategy: tf.distribute.Strategy, replica_step, update_norm
     @tf.function
     def train_steps(iterator, count, first_step, learning_rates):
         number = tf.constant(0.0)
+        good = tf.constant(False)
         losses, norms, bad, waited = tf.constant(0.0), tf.constant(0.0), tf.constant(-1, tf.int64), tf.constant(0.0, tf.float64)
         for i in tf.range(count):
             asked = tf.timestamp()
@@ -107,7 +108,7 @@ def make_train_steps(strategy: tf.distribute.Strategy, replica_step, update_norm
             losses, norms = losses + tf.where(good, one(loss), 0.0), norms + tf.where(good, one(norm), 0.0)
             number += tf.cast(good, tf.float32)
             bad = tf.where((bad < 0) & ~good, first_step + i, bad)
-        update = one(strategy.run(update_norm, args=(learning_rates[count - 1],)))
+        update = tf.where(good, one(strategy.run(update_norm, args=(learning_rates[count - 1],))), 0.0)  # 0: the last one was left out
         return StepMetrics(tf.math.divide_no_nan(losses, number), tf.math.divide_no_nan(norms, number), update, bad, waited)
 
     return train_steps

@@ -332,6 +332,7 @@ conll_words = words.filter(lambda word: not set(" \t\r\n") & set(word) and word[
         ("csv", sentences_of(words, tags | st.just("B-two words"))),
         ("jsonl", sentences_of(words, tags | st.just("B-two words"))),
         ("conll", sentences_of(conll_words, tags)),
+        ("spans", sentences_of(words.filter(lambda word: word == word.strip()), st.sampled_from(["O", "B-geo", "B-two words"]))),
     ],
 )
 def test_what_is_written_is_read(tmp_path_factory, suffix, held):
@@ -340,14 +341,14 @@ def test_what_is_written_is_read(tmp_path_factory, suffix, held):
     @PROPERTY
     @given(held)
     def check(sentences):
-        write(path, sentences)
-        assert read(path) == sentences
+        write(path, sentences, format=suffix)
+        assert read(path, format=suffix) == sentences
         assert [p.name for p in path.parent.iterdir()] == [path.name]
 
     check()
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "conll"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "conll", "spans"])
 def test_what_a_writer_accepts_is_read(tmp_path_factory, suffix):
     path = tmp_path_factory.mktemp("accepted") / f"a.{suffix}"
     anything = sentences_of(st.text(max_size=4), tags | st.text(max_size=4))
@@ -356,11 +357,11 @@ def test_what_a_writer_accepts_is_read(tmp_path_factory, suffix):
     @given(anything)
     def check(sentences):
         try:
-            write(path, sentences)
+            write(path, sentences, format=suffix)
         except InputError as error:
             assert str(error).startswith(f"{path}: sentence ") and str(error).isprintable()
         else:
-            assert read(path) == sentences
+            assert read(path, format=suffix) == sentences
 
     check()
 
@@ -416,6 +417,10 @@ def test_written_layouts(tmp_path):
     assert (tmp_path / "a.conll").read_bytes() == b"Kofi B-per\nAnnan I-per\nleft O\n\nMali B-geo\n\n"
     write(tmp_path / "a.data", (sentence for sentence in TWO), format="jsonl")
     assert (tmp_path / "a.data").read_bytes() == TWO_JSONL
+    write(tmp_path / "a.jsonl", TWO, format="spans")
+    first = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
+    assert first["text"] == "Kofi Annan left" and first["spans"] == [{"start": 0, "end": 10, "label": "per"}]
+    assert first["tokens"][1] == {"text": "Annan", "start": 5, "end": 10, "id": 1}
 
 
 @pytest.mark.parametrize(
@@ -460,7 +465,8 @@ def test_refused_targets(tmp_path):
         (tmp_path / ("a" * 300 + ".csv"), "too long"),
     ]:
         assert part in refusal(write, path, TWO, path=path)
-    assert "jsonl" in refusal(write, tmp_path / "a.jsonl", TWO, path=tmp_path / "a.jsonl", format="spans")
+    continued = [Sentence(["Mali"], ["I-geo"])]
+    assert "IOB2" in refusal(write, tmp_path / "a.jsonl", continued, path=tmp_path / "a.jsonl", format="spans")
     assert "no sentence" in refusal(write, tmp_path / "a.csv", [], path=tmp_path / "a.csv")
     assert "null" in refusal(write, "a\0.csv", TWO, path=Path("a\\x00.csv"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv"]

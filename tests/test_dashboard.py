@@ -103,3 +103,20 @@ def test_tensorboard_shows_the_run(browser, served, tab, shown):
     assert [c for c in browser.complaints() if "warning" not in (c.get("type"), c.get("entry", {}).get("level"))] == []
     addresses = [event["request"]["url"] for event in browser.named("Network.requestWillBeSent")]
     assert [address for address in addresses if not address.startswith((served, "data:", "blob:"))] == []
+
+
+def test_many_types_draw_a_picture_of_bounded_size():
+    labels = [f"type{i}" for i in range(500)] + ["O"]
+    matrix = np.diag(np.arange(501))
+    image = confusion_image(labels, matrix)
+    assert max(image.shape) <= 2500
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text('{"step": 2}\n{"st')])
+def test_metrics_that_end_before_the_checkpoint_are_refused(tmp_path, damage):
+    board = Dashboard(tmp_path)
+    for step in (2, 4):
+        board.scalars(step, 1, {"train/loss": 1.0 / step})
+    damage(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match="ends at step [02], the checkpoint at 4"):
+        Dashboard(tmp_path, step=4)

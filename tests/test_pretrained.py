@@ -85,10 +85,11 @@ def test_bare_and_old_checkpoints_load(folder):
     ("change", "message"),
     [
         (lambda t: t.pop("bert.encoder.layer.1.attention.self.key.bias"), "key.bias is missing"),
+        (lambda t: t["bert.encoder.layer.1.output.dense.bias"].fill(np.nan), "dense.bias has values that are not finite"),
         (lambda t: t.update(extra=np.zeros(3, np.float32)), "bert.extra has no place in the model"),
         (lambda t: t.update({"bert.encoder.layer.0.output.dense.weight": np.zeros((32, 63), np.float32)}), "is [32, 63], not [32, 64]"),
     ],
-    ids=["missing", "unused", "shape"],
+    ids=["missing", "not finite", "unused", "shape"],
 )
 def test_weights_that_do_not_fit_are_listed_and_nothing_is_assigned(folder, change, message):
     rewrite(folder, change)
@@ -121,10 +122,16 @@ def set_key(key, value):
         (lambda f: (f / "config.json").write_text("{"), "cannot be read"),
         (lambda f: (f / "config.json").unlink(), "no config.json"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
-        (lambda f: os.truncate(f / "model.safetensors", 100), "model.safetensors: config.json asks for 22,240 weights"),
+        (lambda f: os.truncate(f / "model.safetensors", 100), "model.safetensors: config.json asks for 22,304 weights"),
         (lambda f: os.truncate(f / "model.safetensors", 80_000), "model.safetensors: cannot be read"),
-        (set_key("vocab_size", 10**12), "more than a file of"),
-        (set_key("num_hidden_layers", 10**9), "more than a file of"),
+        (lambda f: (f / "config.json").write_text("[" * 100_000), "cannot be read"),
+        (set_key("vocab_size", 10**6), "more than a file of"),
+        (set_key("type_vocab_size", 10**6), "more than a file of"),
+        (set_key("vocab_size", 10**12), "vocab_size is 1000000000000"),
+        (set_key("num_hidden_layers", 10**9), "num_hidden_layers is 1000000000"),
+        (set_key("intermediate_size", -1), "intermediate_size is -1"),
+        (set_key("hidden_dropout_prob", 1), "hidden_dropout_prob is 1"),
+        (set_key("layer_norm_eps", float("nan")), "layer_norm_eps is nan"),
     ],
 )
 def test_a_folder_that_is_no_bert_is_refused_in_one_line(folder, change, message):
@@ -146,7 +153,20 @@ def test_an_unknown_encoder_is_refused_in_one_line(name):
     assert "\n" not in str(error.value)
 
 
-def test_labels_that_are_no_entity_tags_are_refused(folder):
-    set_key("id2label", {"0": "LABEL_0", "1": "LABEL_1"})(folder)
-    with pytest.raises(InputError, match="LABEL_0"):
+@pytest.mark.parametrize("label", ["LABEL_1", "E-per", "U-per"])
+def test_labels_that_are_no_iob_tags_are_refused(folder, label):
+    set_key("id2label", {"0": "O", "1": label})(folder)
+    with pytest.raises(InputError, match=label):
         pretrained.tag_names(folder)
+
+
+def test_a_list_of_checksums_that_leaves_a_file_out_is_refused(folder, tmp_path):
+    model = model_of(folder)
+    pretrained.save(model, tmp_path / "model", source=folder, tags=("O", "B-per"))
+    pretrained.verify(tmp_path / "model")
+    sums = tmp_path / "model" / pretrained.SUMS
+    lines = sums.read_text().splitlines(keepends=True)
+    for kept in ([], [line for line in lines if "model.safetensors" not in line]):
+        sums.write_text("".join(kept))
+        with pytest.raises(InputError, match="does not list"):
+            pretrained.verify(tmp_path / "model")

@@ -84,3 +84,41 @@ def test_a_continued_run_is_left_as_it_is(output):
     written_by_a_run(output)
     run_folder.prepare(dataclasses.replace(config_for(output, resume=True), epochs=9), State(step=5))
     assert "epochs = 9" not in (output / "config.toml").read_text()
+
+
+def test_a_folder_killed_while_it_was_prepared_can_be_taken(output, monkeypatch):
+    written_by_a_run(output)
+    config = config_for(output, overwrite=True)
+    for name in ("rmtree", "replace"):
+        with monkeypatch.context() as patched:
+            patched.setattr(run_folder.shutil if name == "rmtree" else run_folder.os, name, lambda *a, **k: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                run_folder.prepare(config, State())
+        run_folder.check(config_for(output, resume=True))
+        run_folder.check(config)
+    new = output.parent / "new"
+    new.mkdir()
+    (new / ".config.toml.partial").write_text("epo")
+    run_folder.check(config_for(new))
+
+
+def test_a_part_that_is_a_link_is_unlinked_and_what_it_points_at_kept(output, tmp_path):
+    written_by_a_run(output)
+    elsewhere = tmp_path / "elsewhere"
+    (output / "checkpoints").rename(elsewhere)
+    (elsewhere / "step-1").mkdir()
+    (output / "checkpoints").symlink_to(elsewhere)
+    run_folder.prepare(config_for(output, overwrite=True), State())
+    assert (output / "checkpoints").is_dir() and not (output / "checkpoints").is_symlink()
+    assert (elsewhere / "step-1").is_dir()
+
+
+@pytest.mark.parametrize("keys", [{"overwrite": True}, {"resume": True}])
+def test_a_file_put_into_the_model_folder_is_not_deleted_with_it(output, keys):
+    written_by_a_run(output)
+    (output / "model").mkdir()
+    (output / "model" / "config.json").write_text("{}")
+    run_folder.check(config_for(output, **keys))
+    (output / "model" / "model.onnx").write_text("mine")
+    with pytest.raises(InputError, match="model.onnx"):
+        run_folder.check(config_for(output, **keys))
