@@ -1,0 +1,196 @@
+"""Run a grid of experiments, one at a time, and keep of each what experiments/RESULTS.md is made of.
+
+    python experiments/grid.py experiments/grids/gmb.toml --data ner_dataset.csv [--only NAME,NAME] [--runs runs/grid]
+    python experiments/tables.py experiments/grids/gmb.toml
+
+A run is an entry of the grid and a seed. It is trained by train.py or, where the entry says ``peer = true``, by Hugging Face's Trainer
+(trainer.py, in the environment that ``make bench`` makes), on the hash split of the corpus or a ``share`` of its training sentences; its
+epoch is chosen on validation, and only entries with ``test = true`` are scored on test. A run that is done is skipped, one that was
+interrupted continues from its checkpoint (the Trainer's starts anew). results/NAME-SEED.json is the record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import shlex
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import results  # noqa: E402
+import worker  # noqa: E402
+
+from ner import corpus, dataset, pretrained, scoring  # noqa: E402
+from ner.config import Config, load_toml  # noqa: E402
+
+RECORDS = HERE / "results"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A line of the grid: what is trained, on how much, and whether the test sentences are for it."""
+
+    name: str
+    topic: str
+    seeds: list[int]
+    peer: bool = False
+    test: bool = False
+    share: float = 1.0
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_grid(path: Path) -> tuple[Path, list[Entry]]:
+    """The experiment file that all runs start from, and the entries in their order."""
+    grid = tomllib.loads(path.read_text(encoding="utf-8"))
+    return path.parent / grid["base"], [Entry(**{"seeds": grid["seeds"], **entry}) for entry in grid["runs"]]
+
+
+def record_of(entry: Entry, seed: int) -> Path:
+    return RECORDS / f"{entry.name.replace(' ', '_')}-{seed}.json"
+
+
+class Split:
+    """The files of the hash split, and of shares of its training part: the same first sentences of one shuffled order."""
+
+    def __init__(self, data: str, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.parts = corpus.split(dataset.read(data, Config(data=data), print), seed=Config.split_seed, path=data)
+        for name in ("validation", "test"):
+            corpus.write(folder / f"{name}.jsonl", self.parts[name])
+
+    def train(self, share: float) -> Path:
+        import numpy as np
+
+        path, sentences = self.folder / f"train_{share:g}.jsonl", self.parts["train"]
+        order = np.random.Generator(np.random.Philox(key=0)).permutation(len(sentences))
+        corpus.write(path, [sentences[i] for i in sorted(order[: round(share * len(sentences))])])
+        return path
+
+
+def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) -> dict:
+    """train.py, then evaluate.py's predictions of the best epoch."""
+    files = ["--train", split.train(entry.share), "--validation", split.folder / "validation.jsonl", "--test", split.folder / "test.jsonl"]
+    settings = [part for key, value in entry.settings.items() for part in (f"--{key.replace('_', '-')}", value)]
+    run(sys.executable, "train.py", "--config", base, *files, *settings, "--seed", seed, "--output", output, "--resume")
+    metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    epochs = [
+        {
+            "epoch": record["epoch"],
+            "seconds": record["train/seconds"],
+            **{key: record[f"validation/{key}"] for key in ("f1", "f1_strict", "macro_f1")},
+        }
+        for record in metrics
+        if "validation/f1" in record
+    ]
+    speeds = sorted(record["train/tokens_per_second"] for record in metrics)
+    predicted = {}
+    if entry.test:
+        path = output / "test.conll"
+        run(sys.executable, "evaluate.py", "--ckpt", output, "--split", "test", "--predictions", path)
+        predicted["test"] = [[line.split(" ")[2] for line in block.split("\n")] for block in path.read_text().strip().split("\n\n")]
+    return {"epochs": epochs, "tokens_per_second": speeds[len(speeds) // 2], "predicted": predicted}
+
+
+def train_peer(encoder: Path, peers: str, entry: Entry, seed: int, split: Split, output: Path) -> dict:
+    """The Trainer; of its epochs the one that is best on validation."""
+    files = {"train": split.train(entry.share), "validation": split.folder / "validation.jsonl", "test": split.folder / "test.jsonl"}
+    output.mkdir(parents=True, exist_ok=True)
+    options = {**{name: str(path) for name, path in files.items()}, "encoder": str(encoder), "seed": seed, **entry.settings}
+    run(peers, HERE / "trainer.py", output / "found.json", json.dumps(options))
+    found = json.loads((output / "found.json").read_text(encoding="utf-8"))
+    epochs, gold = [], [s.tags for s in split.parts["validation"]]
+    for number, one in enumerate(found["epochs"], 1):
+        scores = scoring.score(gold, one["validation"])
+        epochs.append({"epoch": number, "seconds": one["seconds"], **{k: getattr(scores, k) for k in ("f1", "f1_strict", "macro_f1")}})
+    best = max(epochs, key=lambda epoch: epoch["f1"])["epoch"]
+    predicted = {"test": found["epochs"][best - 1]["test"]} if entry.test else {}
+    return {"epochs": epochs, "tokens_per_second": found["tokens_per_second"], "predicted": predicted}
+
+
+def scored(gold: list[list[str]], predicted: list[list[str]]) -> dict:
+    """Scores, errors, and what intervals and paired tests need: each sentence's correct, predicted and gold entities."""
+    counts = scoring.sentence_counts(gold, predicted)
+    labels, matrix = scoring.confusion(gold, predicted)
+    return {
+        **scoring.score(gold, predicted).as_dict(),
+        "errors": scoring.error_counts(gold, predicted),
+        "confusion": {"labels": labels, "matrix": matrix.tolist()},
+        "counts": ";".join(",".join(map(str, row)) for row in counts.tolist()),
+    }
+
+
+def run(*command: object) -> None:
+    words = list(map(str, command))
+    print(f"$ {shlex.join(words)}", flush=True)
+    subprocess.run(words, check=True, cwd=ROOT)
+
+
+def shown_command(grid: Path, entry: Entry) -> str:
+    return f"python experiments/grid.py experiments/grids/{grid.name} --data ner_dataset.csv --only {shlex.quote(entry.name)}"
+
+
+def commit() -> str:
+    """The commit that ran, with a mark if files differed from it."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout
+    return head + ("+" if changed.strip() else "")
+
+
+def to_do(entries: list[Entry], only: str | None) -> Iterator[tuple[Entry, int]]:
+    """Headline first, as the grid lists them; of one topic all first seeds before the second ones."""
+    chosen = [entry for entry in entries if not only or entry.name in only.split(",")]
+    topics = dict.fromkeys(entry.topic for entry in chosen)
+    for topic in topics:
+        some = [entry for entry in chosen if entry.topic == topic]
+        for seed in sorted({seed for entry in some for seed in entry.seeds}):
+            yield from ((entry, seed) for entry in some if seed in entry.seeds and not record_of(entry, seed).exists())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--data", required=True, help="the corpus, such as GMB's ner_dataset.csv")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "grid", help="folder of the runs and the split's files")
+    parser.add_argument("--only", help="entries by name, with commas between")
+    parser.add_argument("--peers", default=str(ROOT / ".venv-bench" / "bin" / "python"), help="Python of the benchmarks' environment")
+    given = parser.parse_args()
+    base, entries = read_grid(given.grid)
+    split, encoder = Split(given.data, given.runs / "split"), pretrained.find(load_toml(base).encoder)
+    RECORDS.mkdir(exist_ok=True)
+    for entry, seed in to_do(entries, given.only):
+        output, began = given.runs / record_of(entry, seed).stem, time.time()
+        train = functools.partial(train_peer, encoder, given.peers) if entry.peer else functools.partial(train_ours, base)
+        found = train(entry, seed, split, output)
+        predicted = found.pop("predicted")
+        record = {
+            "entry": dataclasses.asdict(entry) | {"seeds": None},
+            "seed": seed,
+            "command": shown_command(given.grid, entry),
+            "commit": commit(),
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": results.machine(),
+            "versions": worker.versions(),
+            "wall_seconds": round(time.time() - began),
+            **found,
+            **{name: scored([s.tags for s in split.parts[name]], tags) for name, tags in predicted.items()},
+        }
+        partial = record_of(entry, seed).with_suffix(".partial")
+        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        partial.replace(record_of(entry, seed))
+
+
+if __name__ == "__main__":
+    main()

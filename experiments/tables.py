@@ -1,0 +1,148 @@
+"""experiments/RESULTS.md and its figure, from the records of grid.py and nothing else.
+
+    python experiments/tables.py experiments/grids/gmb.toml
+
+Made again from the same records it is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+from grid import Entry, read_grid, record_of  # noqa: E402
+
+from ner import scoring  # noqa: E402
+
+Runs = dict[str, list[dict]]  # the records of each entry, by seed
+HEAD = """# Results
+
+Written by `python experiments/tables.py experiments/grids/{grid}` from results/*.json, the records of `experiments/grid.py`.
+F1 is entity F1 by seqeval's default mode, strict its IOB2 mode, macro the mean over the types; mean ± standard deviation over the
+seeds. The epoch is chosen on validation. Seconds are those of the updates; evaluation and start-up are aside. A row without numbers
+is not run yet."""
+
+
+def load(entries: list[Entry]) -> Runs:
+    found: Runs = {}
+    for entry in entries:
+        paths = [record_of(entry, seed) for seed in entry.seeds]
+        found[entry.name] = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    return found
+
+
+def best(record: dict) -> dict:
+    """The epoch chosen on validation."""
+    return max(record["epochs"], key=lambda epoch: epoch["f1"])
+
+
+def spread(values: Sequence[float], form: str = ".4f") -> str:
+    if not values:
+        return ""
+    return f"{statistics.mean(values):{form}}" + (f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else "")
+
+
+def counts(record: dict) -> np.ndarray:
+    return np.array([list(map(int, row.split(","))) for row in record["test"]["counts"].split(";")], np.int64)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def headline(entries: list[Entry], runs: Runs) -> str:
+    """Test scores of each system, its interval, and its test against the first one, seed by seed."""
+    first, rows = runs[entries[0].name], []
+    for entry in entries:
+        some = runs[entry.name]
+        scores = [spread([record["test"][key] for record in some]) for key in ("f1", "f1_strict", "macro_f1")]
+        interval = "{:.4f} to {:.4f}".format(*scoring.bootstrap_f1(np.concatenate([counts(r) for r in some]))) if some else ""
+        rival = [(counts(a), counts(b)) for a in first for b in some if a["seed"] == b["seed"]]
+        p = f"{scoring.paired_test(*map(np.concatenate, zip(*rival, strict=True))):.2g}" if rival and some is not first else ""
+        seconds = spread([record["epochs"][-1]["seconds"] for record in some], ",.0f")
+        rows.append([entry.name, str(len(some)), *scores, interval, p, seconds])
+    header = ["system", "seeds", "test F1", "strict", "macro", "95 % interval of F1", f"p against {entries[0].name}", "seconds"]
+    return f"## Test\n\n{markdown(header, rows)}"
+
+
+def ablations(title: str, entries: list[Entry], runs: Runs) -> str:
+    rows = []
+    for entry in entries:
+        some = runs[entry.name]
+        settings = ", ".join(f"{key} {value}" for key, value in entry.settings.items()) or "as the experiment file"
+        scores = [spread([best(record)[key] for record in some]) for key in ("f1", "macro_f1")]
+        speed = [spread([r["tokens_per_second"] for r in some], ",.0f"), spread([r["epochs"][-1]["seconds"] for r in some], ",.0f")]
+        rows.append([entry.name, settings, f"{entry.share:g}", str(len(some)), *scores, *speed])
+    header = ["", "settings", "share of training", "seeds", "validation F1", "macro", "tokens/s", "seconds"]
+    return f"## {title.capitalize()}\n\n{markdown(header, rows)}"
+
+
+def errors(record: dict) -> str:
+    """What the first headline run got wrong on test."""
+    found = record["test"]["errors"]
+    wrong = sum(number for kind, number in found.items() if kind != "correct")
+    rows = [[kind, f"{number:,}", f"{number / wrong:.1%}" if kind != "correct" else ""] for kind, number in found.items()]
+    labels, matrix = record["test"]["confusion"]["labels"], record["test"]["confusion"]["matrix"]
+    pairs = [(matrix[g][p], labels[g], labels[p]) for g in range(len(labels)) for p in range(len(labels)) if g != p]
+    most = [[f"{gold} taken for {predicted}", f"{number:,}"] for number, gold, predicted in sorted(pairs, reverse=True)[:10]]
+    tables = [markdown(["error", "entities", "share of errors"], rows), markdown(["most frequent (O: none)", "entities"], most)]
+    return "\n\n".join([f"## Errors of {record['entry']['name']}, seed {record['seed']}, on test", *tables])
+
+
+def draw_curves(entries: list[Entry], runs: Runs, path: Path) -> bool:
+    """F1 against wall-clock, a line a run; nothing where nothing is run."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "ner"  # the same bytes each time
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    drawn = [entry for entry in entries if runs[entry.name]]
+    for number, entry in enumerate(drawn):
+        for seed, record in enumerate(runs[entry.name]):
+            seconds, f1 = zip(*((epoch["seconds"], epoch["f1"]) for epoch in record["epochs"]), strict=True)
+            axes.plot(seconds, f1, marker="o", color=f"C{number}", label=entry.name if seed == 0 else None)
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("validation F1")
+    axes.grid(alpha=0.3)
+    if drawn:
+        axes.legend()
+        figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return bool(drawn)
+
+
+def commands(runs: Runs) -> str:
+    records = [record for some in runs.values() for record in some]
+    machines = {"; ".join(f"{k} {v}" for k, v in record["machine"].items()) for record in records}
+    rows = [[r["entry"]["name"], str(r["seed"]), r["commit"], r["date"], f"{r['wall_seconds']:,}", f"`{r['command']}`"] for r in records]
+    header = ["run", "seed", "commit", "date", "wall-clock, s", "command"]
+    return "\n\n".join(["## Runs", *sorted(machines), markdown(header, rows)])
+
+
+def main(grid: str) -> None:
+    _, entries = read_grid(Path(grid))
+    runs = load(entries)
+    parts = [HEAD.format(grid=Path(grid).name)]
+    for topic in dict.fromkeys(entry.topic for entry in entries):
+        some = [entry for entry in entries if entry.topic == topic]
+        parts.append(headline(some, runs) if topic == "headline" else ablations(topic, some, runs))
+        if topic == "headline" and draw_curves(some, runs, HERE / "curves.svg"):
+            parts.append("![F1 against wall-clock](curves.svg)")
+            parts += [errors(runs[some[0].name][0])] if runs[some[0].name] else []
+    parts.append(commands(runs))
+    (HERE / "RESULTS.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,99 @@
+"""The grid of experiments: what is left to do, and tables that depend on the records alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+sys.path.insert(0, str(EXPERIMENTS))
+
+import grid  # noqa: E402
+import tables  # noqa: E402
+
+GRID = """base = "../base.toml"
+seeds = [0, 1]
+[[runs]]
+name = "ours"
+topic = "headline"
+test = true
+[[runs]]
+name = "theirs"
+topic = "headline"
+test = true
+peer = true
+settings = { rows = 32 }
+[[runs]]
+name = "half"
+topic = "ablations"
+share = 0.5
+seeds = [0]
+"""
+
+
+def record(entry, seed, right):
+    """A run of two epochs whose second is the better one, with ``right`` of ten entities found on test."""
+    gold = [["B-geo", "O"]] * 10
+    predicted = [["B-geo", "O"]] * right + [["O", "B-per"]] * (10 - right)
+    epochs = [{"epoch": n, "seconds": 10.0 * n, "f1": 0.1 * n, "f1_strict": 0.1 * n, "macro_f1": 0.2} for n in (1, 2)]
+    return {
+        "entry": {"name": entry.name},
+        "seed": seed,
+        "command": "python x.py",
+        "commit": "abc",
+        "date": "2026-01-01",
+        "machine": {"CPU": "x"},
+        "wall_seconds": 30,
+        "epochs": epochs,
+        "tokens_per_second": 100.0,
+        **({"test": grid.scored(gold, predicted)} if entry.test else {}),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "RECORDS", tmp_path)
+    monkeypatch.setattr(tables, "HERE", tmp_path)
+    (tmp_path / "grid.toml").write_text(GRID)
+    return tmp_path
+
+
+def write(entries, *runs):
+    for name, seed, right in runs:
+        entry = next(e for e in entries if e.name == name)
+        grid.record_of(entry, seed).write_text(json.dumps(record(entry, seed, right)))
+
+
+def test_what_is_done_is_skipped_and_first_seeds_come_first(folder):
+    _, entries = grid.read_grid(folder / "grid.toml")
+    assert [(e.name, s) for e, s in grid.to_do(entries, None)] == [("ours", 0), ("theirs", 0), ("ours", 1), ("theirs", 1), ("half", 0)]
+    write(entries, ("ours", 0, 9))
+    assert [(e.name, s) for e, s in grid.to_do(entries, "ours,half")] == [("ours", 1), ("half", 0)]
+
+
+def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder):
+    _, entries = grid.read_grid(folder / "grid.toml")
+    write(entries, ("ours", 0, 9), ("ours", 1, 8), ("theirs", 0, 1))
+    tables.main(str(folder / "grid.toml"))
+    first = [(folder / name).read_bytes() for name in ("RESULTS.md", "curves.svg")]
+    tables.main(str(folder / "grid.toml"))
+    assert [(folder / name).read_bytes() for name in ("RESULTS.md", "curves.svg")] == first
+    text = first[0].decode()
+    assert "| theirs | 1 | 0.1000 |" in text
+    assert "| ours | 2 | 0.8500 ± 0.0707 |" in text
+    assert "| half | as the experiment file | 0.5 | 0 |  |" in text
+    assert "| geo taken for O | 1 |" in text and "| O taken for per | 1 |" in text
+
+
+def test_counts_survive_the_record(folder):
+    _, entries = grid.read_grid(folder / "grid.toml")
+    assert tables.counts(record(entries[0], 0, 7)).sum(0).tolist() == [7, 10, 10]
+
+
+def test_the_shipped_grid_is_one(folder):
+    base, entries = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
+    assert base.resolve() == EXPERIMENTS / "gmb_minilm.toml"
+    assert len({grid.record_of(e, s) for e in entries for s in e.seeds}) == sum(len(e.seeds) for e in entries)
