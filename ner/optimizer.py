@@ -27,7 +27,6 @@ class AdamW(tf.Module):
         # Compiled where there is one replica: over several logical devices TensorFlow 2.21 drops a compiled function's assignments.
         alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
         self.update_one = tf.function(_adamw, jit_compile=True, autograph=False) if alone else _adamw
-        self.change_of_one = tf.function(_squared_change, jit_compile=True, autograph=False) if alone else _squared_change
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name="updates")
 
     def apply(self, gradients: list[tf.Tensor], learning_rate: tf.Tensor, finite_loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -45,13 +44,17 @@ class AdamW(tf.Module):
     def update_norm(self, learning_rate: tf.Tensor) -> tf.Tensor:
         """The global norm of what the last update, of this rate, added to the weights (float32 scalar); called in the replica context.
 
-        Found from where the update left weights and moments, so that an update itself costs no more where nobody looks.
+        Found from where the update left weights and moments, so that an update itself costs no more where nobody looks. Not compiled:
+        done once a host call it is no work, and compiling it would take more than a second of every start.
         """
-        squares = [
-            self.change_of_one(v.read_value(), m.read_value(), n.read_value(), learning_rate, self.updates.read_value(), self._decay(v))
-            for v, m, n in zip(self.weights, self.first, self.second, strict=True)
-        ]
-        return tf.sqrt(tf.add_n(squares))
+        rate, halves = _rate(learning_rate, self.updates), []
+        for variable, first, second in zip(self.weights, self.first, self.second, strict=True):
+            change = rate * first / (tf.sqrt(second) + EPSILON)
+            if decay := self._decay(variable):
+                decayed = learning_rate * decay
+                change += decayed / (1.0 - decayed) * (variable + change)
+            halves.append(tf.nn.l2_loss(change))
+        return tf.sqrt(2.0 * tf.add_n(halves))
 
     def _decay(self, variable: tf.Variable) -> float:
         return self.weight_decay if len(variable.shape) > 1 else 0.0
@@ -69,23 +72,16 @@ def _adamw(variable, first, second, gradient, scale, learning_rate, finite, upda
     gradient = gradient * scale
     m = BETA_1 * first + (1.0 - BETA_1) * gradient
     v = BETA_2 * second + (1.0 - BETA_2) * tf.square(gradient)
-    new = variable * (1.0 - learning_rate * decay) - _adam(m, v, learning_rate, updates)
+    new = variable * (1.0 - learning_rate * decay) - _rate(learning_rate, updates) * m / (tf.sqrt(v) + EPSILON)
     variable.assign(tf.where(finite, new, variable))
     first.assign(tf.where(finite, m, first))
     second.assign(tf.where(finite, v, second))
 
 
-def _adam(m, v, learning_rate, updates):
-    """What Adam takes from the weights, by its moments after ``updates`` updates."""
+def _rate(learning_rate, updates):
+    """The learning rate with Adam's correction for moments that began at zero."""
     count = tf.cast(tf.maximum(updates, 1), tf.float32)
-    rate = learning_rate * tf.sqrt(1.0 - tf.pow(BETA_2, count)) / (1.0 - tf.pow(BETA_1, count))
-    return rate * m / (tf.sqrt(v) + EPSILON)
-
-
-def _squared_change(variable, first, second, learning_rate, updates, decay):
-    """The sum of the squares of what the last update added to one variable, all read after it."""
-    taken, kept = _adam(first, second, learning_rate, updates), 1.0 - learning_rate * decay
-    return tf.reduce_sum(tf.square(taken + learning_rate * decay * (variable + taken) / kept))
+    return learning_rate * tf.sqrt(1.0 - tf.pow(BETA_2, count)) / (1.0 - tf.pow(BETA_1, count))
 
 
 def learning_rates(first: int, count: int, total: float, *, peak: float, warmup: float, schedule: str) -> np.ndarray:
