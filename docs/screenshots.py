@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from browser import Browser  # noqa: E402
 
-TABS = {"scalars": "#timeseries", "confusion": "#images", "worst": "#text", "hparams": "#hparams"}
+TABS = {"scalars": "#timeseries", "confusion": "#images", "worst": "#text&tagFilter=worst", "hparams": "#hparams"}
 SIZE = {"width": 1400, "height": 900}
 
 

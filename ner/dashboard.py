@@ -110,7 +110,7 @@ def confusion_image(labels: Sequence[str], matrix: np.ndarray) -> np.ndarray:
     frequent = np.argsort(-(matrix.sum(0) + matrix.sum(1)), kind="stable")[:LARGEST]
     chosen = sorted({*frequent.tolist(), len(labels) - 1})
     labels, matrix = [labels[i] for i in chosen], matrix[np.ix_(chosen, chosen)]
-    size = 2.0 + 0.55 * len(labels)
+    size = 1.5 + 0.45 * len(labels)
     figure = Figure(figsize=(size, size), layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -123,7 +123,7 @@ def confusion_image(labels: Sequence[str], matrix: np.ndarray) -> np.ndarray:
     for row, column in np.ndindex(*matrix.shape):
         if matrix[row, column]:
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", fontsize=8, color=colour)
+            axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", fontsize=9, color=colour)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())
 
