@@ -105,7 +105,8 @@ def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) 
 
 def train_peer(encoder: Path, peers: str, entry: Entry, seed: int, split: Split, output: Path) -> dict:
     """The Trainer; of its epochs the one that is best on validation."""
-    files = {"train": split.train(entry.share), "validation": split.folder / "validation.jsonl", "test": split.folder / "test.jsonl"}
+    files = {"train": split.train(entry.share), "validation": split.folder / "validation.jsonl"}
+    files |= {"test": split.folder / "test.jsonl"} if entry.test else {}
     output.mkdir(parents=True, exist_ok=True)
     options = {**{name: str(path) for name, path in files.items()}, "encoder": str(encoder), "seed": seed, **entry.settings}
     run(peers, HERE / "trainer.py", output / "found.json", json.dumps(options))

@@ -1,6 +1,6 @@
 """Hugging Face's Trainer on the files of the grid, in the benchmarks' environment: python trainer.py FOUND.json OPTIONS (a JSON object)
 
-Writes for each epoch the seconds of training so far (evaluation aside) and the tags of the validation and test sentences.
+Writes for each epoch the seconds of training so far (evaluation aside) and the tags of the validation and, if given, test sentences.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import worker  # noqa: E402
-from peers import tag, with_labels  # noqa: E402
+from peers import fastest, tag, with_labels  # noqa: E402
 
 
-def train(train: str, validation: str, test: str, encoder: str, seed: int, rows: int, learning_rate: float, epochs: int) -> dict:
+def train(*, train: str, validation: str, test: str = "", encoder: str, seed: int, rows: int, learning_rate: float, epochs: int) -> dict:
     """``rows``: sentences in a batch. bfloat16, batches of like length: the Trainer's fastest settings (benchmarks/RESULTS.md)."""
     transformers.set_seed(seed)
     sentences = worker.read(train)
-    others = {"validation": worker.read(validation), "test": worker.read(test)}
+    others = {name: worker.read(path) for name, path in (("validation", validation), ("test", test)) if path}
     names = sorted({name for s in sentences for name in s["tags"]})
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     model = AutoModelForTokenClassification.from_pretrained(encoder, num_labels=len(names))
@@ -47,22 +47,7 @@ def train(train: str, validation: str, test: str, encoder: str, seed: int, rows:
             print(f"epoch {len(found)}: {clock['trained']:,.0f} s", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        arguments = transformers.TrainingArguments(
-            output_dir=folder,
-            use_cpu=True,
-            bf16=True,
-            seed=seed,
-            per_device_train_batch_size=rows,
-            train_sampling_strategy="group_by_length",
-            num_train_epochs=epochs,
-            learning_rate=learning_rate,
-            warmup_steps=0.1,
-            weight_decay=0.01,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
+        arguments = fastest(folder, rows, seed=seed, num_train_epochs=epochs, learning_rate=learning_rate)
         collator = transformers.DataCollatorForTokenClassification(tokenizer)
         transformers.Trainer(model, arguments, collator, data, processing_class=tokenizer, callbacks=[Epochs()]).train()
     pieces = sum(len(one["input_ids"]) for one in data) * epochs
