@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     from ner.step import make_predict_step, make_replica_step, make_train_steps, trainable
     from ner.tagger import TaggingModel
     from ner.tagset import TagSet
-    from ner.wordpieces import WordPieces
+    from ner.wordpieces import CASES, WordPieces
 
     devices = choose(
         config.tpu,
@@ -52,7 +53,9 @@ def main(arguments: list[str]) -> int:
     tags = TagSet.fit(splits["train"])
     folder = pretrained.find(config.encoder, config.encoder_revision)
     shape = pretrained.encoder_config(folder)
-    word_pieces = WordPieces.load(folder, shape.vocab_size)
+    word_pieces = WordPieces.load(folder, shape.vocab_size, case=config.case)
+    if config.case:
+        shape = dataclasses.replace(shape, type_vocab_size=CASES)
     longest = shape.max_position_embeddings
     if config.row_length and config.row_length > longest:
         raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", mend=f"give at most {longest}")
@@ -117,7 +120,7 @@ def main(arguments: list[str]) -> int:
     def save_best(scores: Scores) -> None:
         if not devices.chief:
             return
-        noted = {"row_length": row_length, "compute_dtype": dtype.name, "validation": scores.as_dict()}
+        noted = {"row_length": row_length, "case": config.case, "compute_dtype": dtype.name, "validation": scores.as_dict()}
         card = model_card(
             config,
             scores,

@@ -92,7 +92,7 @@ def lower(config: Config, num_tags: int, rows: int, replicas: int) -> bytes:
     dtype = tf.bfloat16 if config.compute_dtype == "auto" else tf.as_dtype(config.compute_dtype)
     shape = EncoderConfig(*PUBLISHED[config.encoder])
     model = TaggingModel(shape, num_tags, dropout_rate=config.dropout, encoder_dropout=config.encoder_dropout, compute_dtype=dtype)
-    batch = [tf.zeros([rows, row_length(config)], tf.int32)] * 4
+    batch = [tf.zeros([rows, row_length(config)], tf.int32)] * 5
     optimizer = AdamW(trainable(model), weight_decay=config.weight_decay, clip_norm=config.clip_norm)
     replica_step = make_replica_step(model, optimizer, seed=config.seed, accumulate=config.accumulate, jit=True)
 

@@ -80,8 +80,9 @@ def main(topology: str, replicas: str, path: str) -> None:
         message = " ".join(str(error).split())
         if "hbm" not in message.lower():
             raise
-        found = re.search(r"(Used [\d.]+\w+ of [\d.]+\w+ hbm)[^.]*\.?\s*(Exceeded hbm capacity by [\d.]+\w+)", message)
-        print(json.dumps({"error": f"{found[1]}; {found[2]}" if found else message[:300]}))
+        used = re.search(r"(Used [\d.]+\w+ of [\d.]+\w+ hbm)[^.]*\.?\s*(Exceeded hbm capacity by [\d.]+\w+)", message)
+        needed = re.search(r"total memory required for .*? exceeds available HBM \([^)]*\)", message)
+        print(json.dumps({"error": "; ".join(used.groups()) if used else needed[0] if needed else message[:300]}))
         return
     print(json.dumps({"compile_seconds": time.perf_counter() - began, **asked, **counts(executable)}))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ner.wordpieces import Windows
 
+HIDDEN_CASES = 0.1
 BLOCK = 2000  # windows that are packed together; best fit within a block keeps the order of sentences random across blocks
 
 
@@ -21,6 +22,7 @@ class Rows(NamedTuple):
 
     Attributes:
         pieces: vocabulary ids.
+        types: token types: the case of the piece's word (``ner.wordpieces.word_case``), or 0.
         positions: position within the sentence, 0 at each [CLS].
         segments: which sentence of the row a piece belongs to, from 1; 0 is padding.
         labels: tag ids; the padding label where no word's tag is asked.
@@ -28,6 +30,7 @@ class Rows(NamedTuple):
     """
 
     pieces: np.ndarray
+    types: np.ndarray
     positions: np.ndarray
     segments: np.ndarray
     labels: np.ndarray
@@ -100,6 +103,7 @@ def fill(windows: Windows, chosen: np.ndarray, row_of: np.ndarray, offset_of: np
 
     return Rows(
         pieces=spread(windows.pieces[source], 0),
+        types=spread(windows.types[source], 0),
         positions=spread(inside, 0),
         segments=spread(np.repeat(segment, sizes), 0),
         labels=spread(tags, labels.padding_id),
@@ -174,27 +178,37 @@ class Epoch:
 
 
 def make_epoch(windows: Windows, batching: str, row_length: int, rows_per_step: int, labels: Labels, seed: int, epoch: int) -> Epoch:
-    """Shuffle the windows, make rows, shuffle the rows; the last step of each shape is filled with rows of padding (weight zero)."""
+    """Shuffle the windows, make rows, shuffle the rows; the last step of each shape is filled with rows of padding (weight zero).
+
+    Of windows whose words' case is known, HIDDEN_CASES are read without it: for text that has none, and where no token types are given.
+    """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    if windows.types.any():
+        windows = _hide_case(windows, random.random(len(windows.sentences)) < HIDDEN_CASES)
     rows = make_rows(windows, batching, row_length, labels, random.permutation(len(windows.sentences)))
     rows = [pad_rows(group.take(random.permutation(len(group.pieces))), rows_per_step, labels.padding_id) for group in rows]
     steps = [len(group.pieces) // rows_per_step for group in rows]
     return Epoch(rows, rows_per_step, random.permutation(np.repeat(np.arange(len(rows)), steps)))
 
 
+def _hide_case(windows: Windows, hidden: np.ndarray) -> Windows:
+    """The windows with token type 0 throughout those that are ``hidden`` (bool [windows])."""
+    return dataclasses.replace(windows, types=np.where(np.repeat(hidden, windows.lengths), 0, windows.types))
+
+
 def pad_rows(rows: Rows, multiple: int, padding_id: int) -> Rows:
     """Append rows of padding up to a multiple of ``multiple`` rows; they carry no label and no word, so they weigh nothing."""
     missing = -len(rows.pieces) % multiple
-    empty = Rows(*(np.full((missing, rows.shape[1]), value, np.int32) for value in (0, 0, 0, padding_id, -1)))
+    empty = Rows(*(np.full((missing, rows.shape[1]), value, np.int32) for value in (0, 0, 0, 0, padding_id, -1)))
     return Rows(*(np.concatenate(pair) for pair in zip(rows, empty, strict=True)))
 
 
 def distribute(strategy, rows: Rows, rows_per_step: int, padding_id: int, *, first_step: int = 0, accumulate: int = 1):
-    """Rows -> a distributed tf.data.Dataset whose elements are (pieces, positions, segments, labels), int32 [rows per replica, row length].
+    """Rows -> a distributed tf.data.Dataset whose elements are (pieces, types, positions, segments, labels).
 
-    The dataset is endless: take as many elements as there are steps. Each step's rows are split evenly over the replicas in order, a
-    remainder (also of ``accumulate`` micro-batches) is filled with rows of padding; an input pipeline (one per worker host) reads its own
-    replicas' rows only.
+    Each is int32 [rows per replica, row length]. The dataset is endless: take as many elements as there are steps. Each step's rows are
+    split evenly over the replicas in order, a remainder (also of ``accumulate`` micro-batches) is filled with rows of padding; an input
+    pipeline (one per worker host) reads its own replicas' rows only.
     """
     import tensorflow as tf
 
@@ -205,7 +219,7 @@ def distribute(strategy, rows: Rows, rows_per_step: int, padding_id: int, *, fir
     replicas = strategy.num_replicas_in_sync
     missing = -rows_per_step % (replicas * accumulate)
     fields = []
-    for field, empty in ((rows.pieces, 0), (rows.positions, 0), (rows.segments, 0), (rows.labels, padding_id)):
+    for field, empty in zip(rows[:5], (0, 0, 0, 0, padding_id), strict=True):
         steps = field.reshape(-1, rows_per_step, field.shape[1])[first_step:]
         filled = np.pad(steps, [(0, 0), (0, missing), (0, 0)], constant_values=empty)
         fields.append(filled.reshape(len(steps), replicas, -1, field.shape[1]))

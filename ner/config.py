@@ -51,6 +51,8 @@ class Config:
     """A BERT checkpoint: a folder, or a name on the Hugging Face hub."""
     encoder_revision: str | None = None
     """Commit of the hub checkpoint, to pin a download."""
+    case: bool = False
+    """Tell an uncased encoder how each word is written (small, Capitalised, ALL CAPITALS, mixed), as token types."""
     dropout: float = 0.3
     """Dropout rate before the tag layer."""
     encoder_dropout: float | None = None

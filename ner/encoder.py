@@ -54,10 +54,15 @@ def _add_norm(rate: float, epsilon: float):
 
 @functools.cache
 def _embed(rate: float, epsilon: float, compute_dtype: tf.DType):
-    """dropout(LayerNorm(word + position + token type)): [tokens, hidden] float32 -> compute type."""
+    """dropout(LayerNorm(word + position + token type)): [tokens, hidden] float32 -> compute type.
 
-    def embed(words, positions, kind, scale, shift, seed):
-        return tf.cast(dropout(_layer_norm(words + positions + kind, scale, shift, epsilon), rate, seed), compute_dtype)
+    types: int32 [tokens], rows of the table float32 [token types, hidden]. There are so few that a sum over all of them, fused, beats a
+    gather, whose gradient is a scatter.
+    """
+
+    def embed(words, positions, types, table, scale, shift, seed):
+        kinds = tf.reduce_sum(tf.one_hot(types, table.shape[0])[:, :, None] * table, 1)
+        return tf.cast(dropout(_layer_norm(words + positions + kinds, scale, shift, epsilon), rate, seed), compute_dtype)
 
     return fused(embed)
 
@@ -170,7 +175,7 @@ class Block(keras.layers.Layer):
 
 
 class Encoder(keras.layers.Layer):
-    """Word, position and token-type embeddings and the blocks. Every piece has token type 0, as in tagging of single sentences."""
+    """Word, position and token-type embeddings and the blocks."""
 
     def __init__(self, config: EncoderConfig, compute_dtype: tf.DType = tf.float32, dropout_rate: float | None = None, **kwargs):
         """``dropout_rate`` replaces both dropout rates of the checkpoint's configuration."""
@@ -189,13 +194,19 @@ class Encoder(keras.layers.Layer):
         rate = config.hidden_dropout_prob if dropout_rate is None else dropout_rate
         self.embed = {False: _embed(0.0, config.layer_norm_eps, compute_dtype), True: _embed(rate, config.layer_norm_eps, compute_dtype)}
 
-    def call(self, pieces: tf.Tensor, positions: tf.Tensor, segments: tf.Tensor, seed: tf.Tensor, training: bool) -> tf.Tensor:
+    def call(self, pieces, types, positions, segments, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """int32 [rows, length] each, seed uint32 scalar -> the last hidden state [rows x length, hidden] in the compute type."""
-        assert pieces.shape == positions.shape == segments.shape and pieces.shape.is_fully_defined()
+        assert pieces.shape == types.shape == positions.shape == segments.shape and pieces.shape.is_fully_defined()
         words = tf.gather(self.word_embeddings.value, tf.reshape(pieces, [-1]))
         places = tf.gather(self.position_embeddings.value, tf.reshape(positions, [-1]))
         x = self.embed[training](
-            words, places, self.type_embeddings.value[0], self.embedding_scale.value, self.embedding_shift.value, fold(seed, 0)
+            words,
+            places,
+            tf.reshape(types, [-1]),
+            self.type_embeddings.value,
+            self.embedding_scale.value,
+            self.embedding_shift.value,
+            fold(seed, 0),
         )
         for number, block in enumerate(self.blocks):
             x = block(x, segments, fold(seed, number + 1), training=training)

@@ -106,7 +106,7 @@ class Tagger:
         pretrained.load(model, folder, classifier=True)
         step = make_predict_step(devices.strategy, model, jit=devices.kind == "gpu")
         row_length = min(trained["row_length"], shape.max_position_embeddings)
-        return cls(step, devices.strategy, WordPieces.load(folder, shape.vocab_size), tags, row_length)
+        return cls(step, devices.strategy, WordPieces.load(folder, shape.vocab_size, case=trained["case"]), tags, row_length)
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[float]]]:
         """Sentences as lists of words -> one tag and one score (softmax probability, in [0, 1]) for every word."""
@@ -149,8 +149,8 @@ def model_folder(path: str | Path) -> Path:
 
 
 def trained_with(config: dict) -> dict:
-    """What training noted in config.json under ``ner``: row_length (128 for models from elsewhere) and compute_dtype."""
+    """What training noted in config.json under ``ner``: row_length (128 for models from elsewhere), case and compute_dtype."""
     noted = config.get("ner")
     noted = noted if isinstance(noted, dict) else {}
     length = noted.get("row_length", 128)
-    return {**noted, "row_length": length if type(length) is int and 8 <= length <= 512 else 128}
+    return {**noted, "row_length": length if type(length) is int and 8 <= length <= 512 else 128, "case": noted.get("case") is True}

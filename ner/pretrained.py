@@ -36,12 +36,13 @@ SUMS = "SHA256SUMS"
 MODEL_FILES = (*FILES, SUMS, "README.md")  # all that a model folder saved here may hold
 # What the numbers of a config.json may be, before memory is asked for them.
 RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("vocab_size", "max_position_embeddings", "type_vocab_size", "intermediate_size"), (1, 10**7)),
-    **{"hidden_size": (1, 2**16), "num_hidden_layers": (1, 1000), "num_attention_heads": (1, 2**10)},
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "intermediate_size"), (1, 10**7)),
+    **{"type_vocab_size": (1, 64), "hidden_size": (1, 2**16), "num_hidden_layers": (1, 1000), "num_attention_heads": (1, 2**10)},
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0.0, 0.99)),
     **{"layer_norm_eps": (1e-20, 1.0), "initializer_range": (0.0, 10.0)},
 }
 # Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
+TYPES = "bert.embeddings.token_type_embeddings.weight"
 UNUSED = ("pooler.", "cls.", "bert.pooler.", "embeddings.position_ids", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 
 
@@ -150,7 +151,7 @@ def layout(model: TaggingModel) -> list[tuple[list[str], keras.Variable]]:
     pairs: list[tuple[list[str], keras.Variable]] = [
         (["bert.embeddings.word_embeddings.weight"], encoder.word_embeddings),
         (["bert.embeddings.position_embeddings.weight"], encoder.position_embeddings),
-        (["bert.embeddings.token_type_embeddings.weight"], encoder.type_embeddings),
+        ([TYPES], encoder.type_embeddings),
         (["bert.embeddings.LayerNorm.weight"], encoder.embedding_scale),
         (["bert.embeddings.LayerNorm.bias"], encoder.embedding_shift),
     ]
@@ -196,6 +197,7 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
 def load(model: TaggingModel, folder: Path, *, classifier: bool) -> None:
     """Fill the model from a checkpoint folder: the encoder, and with ``classifier`` the tag layer too.
 
+    An encoder to be trained may have another number of token types than the checkpoint: each then begins as the checkpoint's type 0.
     A saved tag layer has one row per real tag; the padding label's row, which no prediction uses, is added as zeros. What is missing, left
     over or of another shape is listed in one InputError, and then nothing has been assigned.
     """
@@ -203,6 +205,9 @@ def load(model: TaggingModel, folder: Path, *, classifier: bool) -> None:
     tensors = _read_tensors(folder)
     if not classifier:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
+        types = model.encoder.config.type_vocab_size
+        if TYPES in tensors and types != encoder_config(folder).type_vocab_size:
+            tensors[TYPES] = np.repeat(tensors[TYPES][:1], types, axis=0)
     values, problems = [], []
     for names, variable in layout(model):
         if not classifier and names[0].startswith("classifier."):
@@ -263,6 +268,7 @@ def save(model: TaggingModel, folder: Path, *, source: Path, tags: tuple[str, ..
         "label2id": {tag: i for i, tag in enumerate(tags)},
         "classifier_dropout": model.dropout_rate,
         "dtype": "float32",
+        "type_vocab_size": model.encoder.config.type_vocab_size,
         **(extra or {}),
     }
     (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

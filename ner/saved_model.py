@@ -1,7 +1,8 @@
 """A trained model as a TensorFlow SavedModel: one signature, loadable without this package, for TensorFlow Serving.
 
 ``serving_default`` takes ``input_ids`` and ``attention_mask``, int32 [sentences, length]: the word pieces of one sentence a row, [CLS] and
-[SEP] included, 0 behind them, and a mask that is 1 where there is a piece. It gives ``tags``, int32 [sentences, length], and ``scores``,
+[SEP] included, 0 behind them, and a mask that is 1 where there is a piece; of a model trained with --case also ``token_type_ids``, the case
+of each piece's word (``ner.wordpieces.word_case``). It gives ``tags``, int32 [sentences, length], and ``scores``,
 float32 of the same shape: for each piece the tag's number and its softmax probability among the tags. A word's tag is that of its first
 piece. ``assets.extra/tags.json`` lists the tags by number; the tokenizer's files lie beside it. Products are in float32.
 """
@@ -23,6 +24,7 @@ from ner.inference import model_folder, trained_with
 from ner.step import tags_and_scores, trainable
 from ner.tagger import TaggingModel
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 ROWS = 8  # sentences computed at a time: the encoder's shapes are static, the signature's number of sentences is not
 
 
@@ -40,11 +42,12 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
     length = length or min(trained_with(pretrained.read_config(folder))["row_length"], shape.max_position_embeddings)
     if not 3 <= length <= shape.max_position_embeddings:
         raise InputError(f"--length {length} is not from 3 to the encoder's {shape.max_position_embeddings} positions", mend="give another")
+    case = trained_with(pretrained.read_config(folder))["case"]
     model = TaggingModel(shape, len(names), compute_dtype=tf.float32)
     pretrained.load(model, folder, classifier=True)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    served = Served(model, length)
+    served = Served(model, length, case)
     with plain(), as_os_error(partial):
         tf.saved_model.save(served, str(partial), signatures={"serving_default": served.tag})
     extra = partial / "assets.extra"
@@ -60,18 +63,19 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
 class Served(tf.Module):
     """The signature's function and the variables it reads."""
 
-    def __init__(self, model: TaggingModel, length: int):
+    def __init__(self, model: TaggingModel, length: int, case: bool):
         super().__init__()
         self.weights = trainable(model)
-        whole = [tf.TensorSpec([None, length], tf.int32, name) for name in ("input_ids", "attention_mask")]
+        whole = [tf.TensorSpec([None, length], tf.int32, name) for name in INPUTS[: 3 if case else 2]]
         positions = tf.constant([list(range(length))] * ROWS)
 
         def tag_some(fields):  # int32 [ROWS, length] each; padding (segment 0) sees padding only
-            return tags_and_scores(model, fields[0], positions, fields[1])
+            pieces, mask, *types = fields
+            return tags_and_scores(model, pieces, *(types or [tf.zeros_like(pieces)]), positions, mask)
 
-        def tag(input_ids, attention_mask):
-            count = tf.shape(input_ids)[0]
-            filled = [tf.pad(field, [[0, -count % ROWS], [0, 0]]) for field in (input_ids, attention_mask)]
+        def tag(*fields):
+            count = tf.shape(fields[0])[0]
+            filled = [tf.pad(field, [[0, -count % ROWS], [0, 0]]) for field in fields]
             parts = [tf.reshape(field, [-1, ROWS, length]) for field in filled]
             kinds = tuple(tf.TensorSpec([ROWS, length], kind) for kind in (tf.int32, tf.float32))
             tags, scores = tf.map_fn(tag_some, tuple(parts), fn_output_signature=kinds)

@@ -34,12 +34,13 @@ class StepMetrics(NamedTuple):
 def loss_and_gradients(model: TaggingModel, batch, total: tf.Tensor, seed: tf.Tensor, training: bool = True):
     """This replica's share of the loss and of the gradients: summed over replicas they are those of the whole update.
 
-    batch: pieces, positions, segments, labels, int32 [rows, length]; total: labelled pieces of the whole update (float32); seed: uint32.
+    batch: pieces, types, positions, segments, labels, int32 [rows, length]; total: labelled pieces of the whole update (float32);
+    seed: uint32.
     """
-    pieces, positions, segments, labels = batch
+    *inputs, labels = batch
     weights = trainable(model)
     with tf.GradientTape() as tape:
-        logits = model(pieces, positions, segments, seed, training=training)
+        logits = model(*inputs, seed, training=training)
         loss = summed_cross_entropy(logits, labels) / total
     # The embeddings' gradients are sparse; dense ones have static shapes and can be summed over replicas in one go.
     return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
@@ -53,7 +54,8 @@ def trainable(model: TaggingModel) -> list[tf.Variable]:
 def make_replica_step(model: TaggingModel, optimizer: AdamW, *, seed: int, accumulate: int = 1, jit: bool = False):
     """``replica_step(batch, step, learning_rate) -> (loss, gradient norm, finite)``: what each replica does in an update.
 
-    batch: this replica's pieces, positions, segments, labels, int32 [accumulate x rows, length]; step: int64; learning_rate: float32.
+    batch: this replica's pieces, types, positions, segments, labels, int32 [accumulate x rows, length]; step: int64;
+    learning_rate: float32.
     """
     share = (
         tf.function(lambda *args: loss_and_gradients(model, *args), jit_compile=True)
@@ -74,7 +76,7 @@ def make_replica_step(model: TaggingModel, optimizer: AdamW, *, seed: int, accum
 
     def replica_step(batch, step, learning_rate):
         replica = tf.distribute.get_replica_context()
-        total = tf.maximum(replica.all_reduce("SUM", labelled_pieces(batch[3], model.num_tags)), 1.0)
+        total = tf.maximum(replica.all_reduce("SUM", labelled_pieces(batch[-1], model.num_tags)), 1.0)
         dropout_seed = fold(fold(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
         loss, gradients = accumulated(batch, total, dropout_seed)
         loss, gradients = replica.all_reduce("SUM", loss), replica.all_reduce("SUM", gradients)
@@ -114,9 +116,9 @@ def make_train_steps(strategy: tf.distribute.Strategy, replica_step, update_norm
     return train_steps
 
 
-def tags_and_scores(model: TaggingModel, pieces: tf.Tensor, positions: tf.Tensor, segments: tf.Tensor):
+def tags_and_scores(model: TaggingModel, pieces, types, positions, segments):
     """Tag ids (int32) and their softmax probabilities among the real tags (float32), both [rows, length]; never the padding label."""
-    logits = model(pieces, positions, segments, tf.constant(0, tf.uint32), training=False)[..., : model.num_tags]
+    logits = model(pieces, types, positions, segments, tf.constant(0, tf.uint32), training=False)[..., : model.num_tags]
     best = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return best, tf.exp(tf.reduce_max(logits, axis=-1) - tf.reduce_logsumexp(logits, axis=-1))
 
@@ -124,15 +126,15 @@ def tags_and_scores(model: TaggingModel, pieces: tf.Tensor, positions: tf.Tensor
 def make_predict_step(strategy: tf.distribute.Strategy, model: TaggingModel, *, jit: bool = False):
     """``predict_step(iterator) -> (tag ids int32, scores float32)``, both [rows per step, length], in the order of the rows."""
 
-    def compute(pieces, positions, segments):
-        return tags_and_scores(model, pieces, positions, segments)
+    def compute(*inputs):
+        return tags_and_scores(model, *inputs)
 
     if jit:
         compute = tf.function(compute, jit_compile=True)
 
     @tf.function
     def predict_step(iterator):
-        tags, scores = strategy.run(lambda batch: compute(*batch[:3]), args=(next(iterator),))
+        tags, scores = strategy.run(lambda batch: compute(*batch[:-1]), args=(next(iterator),))
         return strategy.gather(tags, axis=0), strategy.gather(scores, axis=0)
 
     return predict_step

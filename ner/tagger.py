@@ -29,9 +29,9 @@ class TaggingModel(keras.layers.Layer):
         self.tag_kernel = self.add_weight(name="tag_kernel", shape=(config.hidden_size, num_tags + 1), initializer=normal)
         self.tag_bias = self.add_weight(name="tag_bias", shape=(num_tags + 1,), initializer="zeros")
 
-    def call(self, pieces: tf.Tensor, positions: tf.Tensor, segments: tf.Tensor, seed: tf.Tensor, training: bool) -> tf.Tensor:
+    def call(self, pieces, types, positions, segments, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """int32 [rows, length] each, seed uint32 scalar -> logits float32 [rows, length, num_tags + 1]."""
-        hidden = self.encoder(pieces, positions, segments, fold(seed, 0), training=training)
+        hidden = self.encoder(pieces, types, positions, segments, fold(seed, 0), training=training)
         hidden = dropout(tf.cast(hidden, tf.float32), self.dropout_rate if training else 0.0, fold(seed, 1))
         logits = tf.matmul(hidden, self.tag_kernel.value) + self.tag_bias.value
         return tf.reshape(logits, [*pieces.shape, self.num_tags + 1])

@@ -20,6 +20,8 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from ner import cache
 from ner.errors import InputError
 
+CASES = 5  # token types of a model that is told its words' case: not known, and the four of ``word_case``
+
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
@@ -27,6 +29,7 @@ class Windows:
 
     Attributes:
         pieces: int32 [pieces], ids in the checkpoint's vocabulary.
+        types: int32 [pieces], token types: the case of the piece's word (``word_case``), or 0 throughout.
         words: int32 [pieces], the word (counted over all sentences) the piece belongs to; -1 for [CLS], [SEP] and the pieces of words
             that this window only carries as context: every word belongs to exactly one window.
         first: bool [pieces], True on the first piece of each word that the window owns.
@@ -38,6 +41,7 @@ class Windows:
     """
 
     pieces: np.ndarray
+    types: np.ndarray
     words: np.ndarray
     first: np.ndarray
     starts: np.ndarray
@@ -58,12 +62,15 @@ class Windows:
 
 
 class WordPieces:
-    """The WordPiece tokenizer of a checkpoint folder, with its truncation and padding switched off."""
+    """The WordPiece tokenizer of a checkpoint folder, with its truncation and padding switched off.
 
-    def __init__(self, tokenizer: Tokenizer, path: Path | None = None):
+    With ``case`` the token types say what an uncased vocabulary does not: how each word is written.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, path: Path | None = None, *, case: bool = False):
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self.tokenizer = tokenizer
+        self.tokenizer, self.case = tokenizer, case
         ids: dict[str, int] = {}
         for name in ("[CLS]", "[SEP]", "[UNK]"):
             number = tokenizer.token_to_id(name)
@@ -73,12 +80,12 @@ class WordPieces:
         self.cls, self.sep, self.unk = ids["[CLS]"], ids["[SEP]"], ids["[UNK]"]
 
     @classmethod
-    def load(cls, folder: Path, vocab_size: int | None = None) -> WordPieces:
+    def load(cls, folder: Path, vocab_size: int | None = None, *, case: bool = False) -> WordPieces:
         """The tokenizer of a checkpoint folder: ``tokenizer.json``, else ``vocab.txt`` with ``tokenizer_config.json``'s casing.
 
         Its ids must be below ``vocab_size``, the rows of the encoder's word embeddings.
         """
-        loaded = cls._load(folder)
+        loaded = cls._load(folder, case)
         largest = max(loaded.tokenizer.get_vocab(with_added_tokens=True).values())
         if vocab_size is not None and largest >= vocab_size:
             what = f"the tokenizer gives ids up to {largest}, the encoder has {vocab_size} word pieces"
@@ -86,16 +93,16 @@ class WordPieces:
         return loaded
 
     @classmethod
-    def _load(cls, folder: Path) -> WordPieces:
+    def _load(cls, folder: Path, case: bool) -> WordPieces:
         fast, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
         try:
             if fast.is_file():
-                return cls(Tokenizer.from_file(str(fast)), fast)
+                return cls(Tokenizer.from_file(str(fast)), fast, case=case)
             if vocabulary.is_file():
                 config_file = folder / "tokenizer_config.json"
                 config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
                 lower = config.get("do_lower_case", True)
-                return cls(BertWordPieceTokenizer(str(vocabulary), lowercase=lower)._tokenizer, vocabulary)
+                return cls(BertWordPieceTokenizer(str(vocabulary), lowercase=lower)._tokenizer, vocabulary, case=case)
         except InputError:
             raise
         except Exception as error:  # the tokenizers library raises bare Exception
@@ -112,9 +119,9 @@ class WordPieces:
         return [e.ids or [self.unk] for e in encodings]
 
     def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512) -> Windows:
-        """``encode``, kept on disk under the hash of the words, the tokenizer and the row length asked for."""
+        """``encode``, kept on disk under the hash of the words, the tokenizer and what is asked for."""
         text = json.dumps([len(s) for s in sentences]) + "\0".join(word for sentence in sentences for word in sentence)
-        sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), f"{row_length} {longest}".encode()]
+        sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), f"{row_length} {longest} {self.case}".encode()]
         return cache.remembered("windows", sources, lambda: self.encode(sentences, row_length, longest), _dump, _load)
 
     def encode(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512) -> Windows:
@@ -140,9 +147,10 @@ class WordPieces:
         word_sizes = sizes[codes] if len(codes) else np.zeros(0, np.int64)
         spans = _window_spans(word_sizes, bounds, capacity=row_length - 2)
         counts = {"num_words": len(words), "cut_words": cut, "row_length": row_length}
-        return self._assemble(spans, codes, word_sizes, flat, begins, **counts)
+        cases = _cases(list(distinct), codes, bounds) if self.case else np.zeros(len(words), np.int32)
+        return self._assemble(spans, codes, cases, word_sizes, flat, begins, **counts)
 
-    def _assemble(self, spans, codes, word_sizes, flat, begins, **counts) -> Windows:
+    def _assemble(self, spans, codes, cases, word_sizes, flat, begins, **counts) -> Windows:
         """Lay out [CLS] pieces [SEP] for every window; ``spans`` is int64 [windows, 5]: sentence, first word, end, first owned, end."""
         sentence, low, high, own_low, own_high = spans.T
         words = _ranges(low, high - low)  # every word of every window
@@ -156,11 +164,31 @@ class WordPieces:
         pieces = np.empty(starts[-1], np.int32)
         pieces[starts[:-1]], pieces[starts[1:] - 1] = self.cls, self.sep
         pieces[place] = flat[_ranges(begins[codes[words]], sizes)]
+        types = np.zeros(len(pieces), np.int32)
+        types[place] = np.repeat(cases[words], sizes)
         belongs = np.full(len(pieces), -1, np.int32)
         belongs[place] = np.repeat(np.where(owned, words, -1), sizes)
         first = np.zeros(len(pieces), bool)
         first[(pieces_before[:-1] + 2 * window + 1)[owned]] = True
-        return Windows(pieces, belongs, first, starts, sentence.astype(np.int32), **counts)
+        return Windows(pieces, types, belongs, first, starts, sentence.astype(np.int32), **counts)
+
+
+def word_case(word: str) -> int:
+    """How a word is written: 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 anY other WaY. 0, for not known, is not given here."""
+    if word == word.lower():
+        return 1
+    if word[1:] == word[1:].lower():
+        return 2
+    return 3 if word == word.upper() else 4
+
+
+def _cases(distinct: Sequence[str], codes: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """The case of every word, int32 [words]; 0 in a sentence all small or all capital: there, case says nothing of the words."""
+    case = np.array([word_case(word) for word in distinct], np.int32)[codes]
+    small = np.array([word != word.upper() for word in distinct], bool)[codes]
+    counts = [np.concatenate([[0], np.cumsum(which)])[bounds] for which in (case > 1, small)]
+    telling = np.logical_and(*(np.diff(count) > 0 for count in counts))
+    return np.where(np.repeat(telling, np.diff(bounds)), case, 0).astype(np.int32)
 
 
 def choose_row_length(lengths: np.ndarray, longest: int) -> int:

@@ -57,6 +57,18 @@ def test_an_epoch_holds_every_piece_and_every_label_once(encoded, batching, piec
     assert sum(call.steps for call in epoch.calls(0, 3)) == epoch.steps
 
 
+def test_a_tenth_of_the_windows_are_read_without_their_case(tiny):
+    windows = WordPieces.load(tiny, case=True).encode([["Alex", "in", "London"]] * 2000, 64)
+    labels = batches.Labels(np.zeros(6000, np.int32), padding_id=1)
+    (rows,) = batches.make_epoch(windows, "padded", 64, 4, labels, seed=0, epoch=0).rows
+    (again,) = batches.make_epoch(windows, "padded", 64, 4, labels, seed=0, epoch=0).rows
+    assert np.array_equal(rows.types, again.types)
+    types = np.sort(rows.types[rows.words >= 0].reshape(-1, 3), axis=1)
+    hidden = (types == 0).all(axis=1)
+    assert (types[~hidden] == [1, 2, 2]).all() and 0.08 < hidden.mean() < 0.12
+    assert windows.types[windows.first].all()
+
+
 def test_positions_restart_and_segments_count_the_sentences_of_a_row(encoded):
     windows, tag_ids, tags = encoded
     (rows,) = batches.make_rows(windows, "packed", 64, batches.Labels(tag_ids, tags.padding_id), np.arange(len(windows.sentences)))
@@ -103,7 +115,7 @@ def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):
     assert np.array_equal(np.concatenate(got), rows.pieces[4:])
 
     odd = batches.pad_rows(rows, 3, tags.padding_id)  # three rows a step do not split into two replicas: an empty row is added
-    halves = strategy.experimental_local_results(next(iter(batches.distribute(strategy, odd, 3, tags.padding_id)))[3])
+    halves = strategy.experimental_local_results(next(iter(batches.distribute(strategy, odd, 3, tags.padding_id)))[4])
     assert np.array_equal(np.concatenate(halves)[:3], odd.labels[:3]) and (halves[1][1] == tags.padding_id).numpy().all()
 
     class Pipelines:  # two workers of one replica each: the interface `distribute` uses of a multi-worker strategy

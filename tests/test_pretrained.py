@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -61,6 +62,18 @@ def test_the_saved_tokenizer_neither_cuts_nor_pads(tiny, folder, tmp_path):
     pretrained.save(model_of(tiny), tmp_path / "out", source=folder, tags=("O",) * 5)
     saved = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
     assert saved["truncation"] is None and saved["padding"] is None
+
+
+def test_each_case_begins_as_the_checkpoints_token_type_0(tiny, folder, tmp_path):
+    rewrite(folder, lambda t: t["bert.embeddings.token_type_embeddings.weight"][1].fill(7.0))
+    shape = dataclasses.replace(pretrained.encoder_config(folder), type_vocab_size=5)
+    model = TaggingModel(shape, 5)
+    pretrained.load(model, folder, classifier=False)
+    types = load_file(folder / "model.safetensors")["bert.embeddings.token_type_embeddings.weight"]
+    np.testing.assert_array_equal(model.encoder.type_embeddings.numpy(), np.repeat(types[:1], 5, axis=0))
+    pretrained.save(model, tmp_path / "out", source=folder, tags=("O",) * 5)
+    assert pretrained.encoder_config(tmp_path / "out").type_vocab_size == 5
+    pretrained.load(model_of(tmp_path / "out"), tmp_path / "out", classifier=True)
 
 
 def test_bare_and_old_checkpoints_load(folder):
@@ -126,7 +139,7 @@ def set_key(key, value):
         (lambda f: os.truncate(f / "model.safetensors", 80_000), "model.safetensors: cannot be read"),
         (lambda f: (f / "config.json").write_text("[" * 100_000), "cannot be read"),
         (set_key("vocab_size", 10**6), "more than a file of"),
-        (set_key("type_vocab_size", 10**6), "more than a file of"),
+        (set_key("type_vocab_size", 10**6), "type_vocab_size is 1000000"),
         (set_key("vocab_size", 10**12), "vocab_size is 1000000000000"),
         (set_key("num_hidden_layers", 10**9), "num_hidden_layers is 1000000000"),
         (set_key("intermediate_size", -1), "intermediate_size is -1"),

@@ -86,7 +86,7 @@ def test_packed_loss_and_gradients_equal_unpacked(tiny, encoded):
     for batching in ("packed", "padded", "buckets"):
         loss, gradients = 0.0, None
         for rows in batches.make_rows(windows, batching, ROW_LENGTH, labels, order):
-            batch = tuple(map(tf.constant, (rows.pieces, rows.positions, rows.segments, rows.labels)))
+            batch = tuple(map(tf.constant, (rows.pieces, rows.types, rows.positions, rows.segments, rows.labels)))
             more, new = loss_and_gradients(model, batch, tf.constant(float(windows.num_words)), tf.constant(0, tf.uint32))
             loss += float(more)
             gradients = new if gradients is None else [a + b for a, b in zip(gradients, new, strict=True)]
@@ -106,7 +106,7 @@ def test_rows_of_padding_weigh_nothing(tiny, encoded):
     more = batches.pad_rows(rows, len(rows.pieces) + 3, tags.padding_id)
     results = []
     for r in (rows, more):
-        batch = tuple(map(tf.constant, (r.pieces, r.positions, r.segments, r.labels)))
+        batch = tuple(map(tf.constant, (r.pieces, r.types, r.positions, r.segments, r.labels)))
         results.append(loss_and_gradients(model, batch, tf.constant(10.0), tf.constant(0, tf.uint32)))
     assert float(results[0][0]) == pytest.approx(float(results[1][0]), abs=1e-6)
     for a, b in zip(results[0][1], results[1][1], strict=True):

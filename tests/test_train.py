@@ -10,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from ner import corpus
+from ner.corpus import Sentence
 from ner.dashboard import WALL_CLOCK
+from ner.wordpieces import WordPieces
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 6
@@ -304,31 +307,61 @@ import json, sys
 import tensorflow as tf
 from tokenizers import Tokenizer
 assert not any(name == "ner" or name.startswith("ner.") for name in sys.modules)
-folder, lines = sys.argv[1], json.loads(sys.argv[2])
+folder, lines, types = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 model = tf.saved_model.load(folder).signatures["serving_default"]
 length = model.structured_input_signature[1]["input_ids"].shape[1]
 tokenizer, names = Tokenizer.from_file(folder + "/assets.extra/tokenizer.json"), json.load(open(folder + "/assets.extra/tags.json"))
 encoded = [tokenizer.encode(line.split(" "), is_pretokenized=True) for line in lines]
 ids = tf.constant([e.ids + [0] * (length - len(e.ids)) for e in encoded])
 mask = tf.constant([[1] * len(e.ids) + [0] * (length - len(e.ids)) for e in encoded])
-tags = model(input_ids=ids, attention_mask=mask)["tags"].numpy()
+kinds = {"token_type_ids": tf.constant([row + [0] * (length - len(row)) for row in types])} if types else {}
+tags = model(input_ids=ids, attention_mask=mask, **kinds)["tags"].numpy()
 first = [[e.word_ids.index(w) for w in range(len(line.split(" ")))] for e, line in zip(encoded, lines)]
 print(json.dumps([[names[row[i]] for i in places] for row, places in zip(tags, first)]))
 """
 
 
-def test_the_saved_model_gives_predicts_tags_without_this_package(trained, files, tmp_path):
-    done = run("export.py", "--ckpt", trained[0], "--output", tmp_path / "ner" / "1")
+def served_and_predicted(ckpt, folder, lines, types=()):
+    """The lines' tags by the exported SavedModel, without this package, and by predict.py."""
+    done = run("export.py", "--ckpt", ckpt, "--output", folder)
     assert done.returncode == 0, done.stderr
-    lines = [" ".join(s.words) for s in corpus.read(files / "validation.conll") if len(s.words) < 12]
-    served = subprocess.run(
-        [sys.executable, "-c", SERVED, str(tmp_path / "ner" / "1"), json.dumps(lines)], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", SERVED, str(folder), json.dumps(lines), json.dumps(types)]
+    served = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True)
     assert served.returncode == 0, served.stderr
-    done = run("predict.py", "--ckpt", trained[0], "--pre-split", "--format", "jsonl", "--compute-dtype", "float32", *lines)
-    assert json.loads(served.stdout) == [json.loads(line)["tags"] for line in done.stdout.splitlines()]
+    done = run("predict.py", "--ckpt", ckpt, "--pre-split", "--format", "jsonl", "--compute-dtype", "float32", *lines)
+    return json.loads(served.stdout), [json.loads(line)["tags"] for line in done.stdout.splitlines()]
+
+
+def test_the_saved_model_gives_predicts_tags_without_this_package(trained, files, tmp_path):
+    lines = [" ".join(s.words) for s in corpus.read(files / "validation.conll") if len(s.words) < 12]
+    served, predicted = served_and_predicted(trained[0], tmp_path / "ner" / "1", lines)
+    assert served == predicted
     again = run("export.py", "--ckpt", trained[0], "--output", tmp_path / "ner" / "1")
     assert again.returncode == 2 and "--overwrite" in again.stderr
+
+
+def test_a_model_told_of_case_learns_what_only_case_shows(tiny, tmp_path):
+    """A vocabulary without capitals; whether a word is a name is its capital."""
+    chosen = np.random.default_rng(0).integers(0, 4, [200, 6])
+    sentences = [
+        Sentence([("the", "Alex", "london", "London")[i] for i in row], [("O", "B-per", "O", "B-geo")[i] for i in row])
+        for row in chosen.tolist()
+    ]
+    corpus.write(tmp_path / "train.conll", sentences[:150])
+    corpus.write(tmp_path / "validation.conll", sentences[150:])
+    flags = ["--train", tmp_path / "train.conll", "--validation", tmp_path / "validation.conll", "--encoder", tiny, "--tpu", "none"]
+    flags += ["--epochs", 8, "--rows", 2, "--learning-rate", "1e-2", "--dropout", 0, "--encoder-dropout", 0, "--compute-dtype", "float32"]
+    done = run("train.py", *flags, "--case", "--output", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    run("evaluate.py", "--ckpt", tmp_path / "run", "--json", tmp_path / "scores.json")
+    assert json.loads((tmp_path / "scores.json").read_text())["f1"] > 0.95
+    assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["type_vocab_size"] == 5
+    some = [s.words for s in sentences[150:160]]
+    windows = WordPieces.load(tiny, case=True).encode(some, 64)
+    types = [windows.types[a:b].tolist() for a, b in zip(windows.starts[:-1], windows.starts[1:], strict=True)]
+    assert any(map(any, types))
+    served, predicted = served_and_predicted(tmp_path / "run", tmp_path / "served" / "1", [" ".join(words) for words in some], types)
+    assert served == predicted
 
 
 def test_check_reports_what_a_file_holds(files, tiny):

@@ -35,6 +35,16 @@ def test_a_word_the_tokenizer_makes_nothing_of_is_unknown(word_pieces):
     assert windows.words[windows.first].tolist() == [0, 1, 2, 3]
 
 
+def test_types_say_how_a_word_is_written_where_a_sentence_tells(tiny):
+    word_pieces = WordPieces.load(tiny, case=True)
+    told = [["The", "us", "US", "McX", "u.s.", "U.S.", "9", "A", "\u00c9t\u00e9"]]
+    windows = word_pieces.encode([*told, ["alex", "in", "9"], ["ALEX", "IN", "9"], ["9"], ["Alex"]], 64)
+    assert [windows.types[windows.words == word].tolist() for word in (1, 2)] == [[1, 1], [3, 3]]
+    assert windows.types[windows.first].tolist() == [2, 1, 3, 4, 1, 3, 1, 2, 2] + [0] * 7 + [2]
+    assert not windows.types[windows.words < 0].any()
+    assert not WordPieces.load(tiny).encode(told, 64).types.any()
+
+
 def test_truncation_and_padding_of_the_checkpoint_are_switched_off(tiny):
     loaded = WordPieces.load(tiny)
     loaded.tokenizer.enable_truncation(4)
