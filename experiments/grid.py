@@ -79,11 +79,19 @@ class Split:
         return path
 
 
+def flags(settings: dict[str, Any]) -> list[object]:
+    """``{"case": False, "rows": 16}`` -> ``--no-case --rows 16``."""
+    words: list[object] = []
+    for key, value in settings.items():
+        name = key.replace("_", "-")
+        words += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", value]
+    return words
+
+
 def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) -> dict:
     """train.py, then evaluate.py's predictions of the best epoch."""
     files = ["--train", split.train(entry.share), "--validation", split.folder / "validation.jsonl", "--test", split.folder / "test.jsonl"]
-    settings = [part for key, value in entry.settings.items() for part in (f"--{key.replace('_', '-')}", value)]
-    run(sys.executable, "train.py", "--config", base, *files, *settings, "--seed", seed, "--output", output, "--resume")
+    run(sys.executable, "train.py", "--config", base, *files, *flags(entry.settings), "--seed", seed, "--output", output, "--resume")
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     epochs = [
         {
@@ -167,6 +175,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "grid", help="folder of the runs and the split's files")
     parser.add_argument("--only", help="entries by name, with commas between")
     parser.add_argument("--peers", default=str(ROOT / ".venv-bench" / "bin" / "python"), help="Python of the benchmarks' environment")
+    parser.add_argument("--beside", action="store_true", help="other work runs on the machine: the run's times are not shown")
     given = parser.parse_args()
     base, entries = read_grid(given.grid)
     split, encoder = Split(given.data, given.runs / "split"), pretrained.find(load_toml(base).encoder)
@@ -185,6 +194,7 @@ def main() -> None:
             "machine": results.machine(),
             "versions": worker.versions(),
             "wall_seconds": round(time.time() - began),
+            "alone": not given.beside,
             **found,
             **{name: scored([s.tags for s in split.parts[name]], tags) for name, tags in predicted.items()},
         }

@@ -27,8 +27,8 @@ HEAD = """# Results
 
 Written by `python experiments/tables.py experiments/grids/{grid}` from results/*.json, the records of `experiments/grid.py`.
 F1 is entity F1 by seqeval's default mode, strict its IOB2 mode, macro the mean over the types; mean ± standard deviation over the
-seeds. The epoch is chosen on validation. Seconds are those of the updates; evaluation and start-up are aside. A row without numbers
-is not run yet."""
+seeds. The epoch is chosen on validation. Seconds are those of the updates, of the runs that had the machine alone; evaluation and
+start-up are aside. A row without numbers is not run yet."""
 
 
 def load(entries: list[Entry]) -> Runs:
@@ -42,6 +42,11 @@ def load(entries: list[Entry]) -> Runs:
 def best(record: dict) -> dict:
     """The epoch chosen on validation."""
     return max(record["epochs"], key=lambda epoch: epoch["f1"])
+
+
+def timed(some: list[dict]) -> list[dict]:
+    """The runs whose times mean something: nothing else ran on the machine."""
+    return [record for record in some if record["alone"]]
 
 
 def spread(values: Sequence[float], form: str = ".4f") -> str:
@@ -68,7 +73,7 @@ def headline(entries: list[Entry], runs: Runs) -> str:
         interval = "{:.4f} to {:.4f}".format(*scoring.bootstrap_f1(np.concatenate([counts(r) for r in some]))) if some else ""
         rival = [(counts(a), counts(b)) for a in first for b in some if a["seed"] == b["seed"]]
         p = f"{scoring.paired_test(*map(np.concatenate, zip(*rival, strict=True))):.2g}" if rival and some is not first else ""
-        seconds = spread([record["epochs"][-1]["seconds"] for record in some], ",.0f")
+        seconds = spread([record["epochs"][-1]["seconds"] for record in timed(some)], ",.0f")
         rows.append([entry.name, str(len(some)), *scores, interval, p, seconds])
     header = ["system", "seeds", "test F1", "strict", "macro", "95 % interval of F1", f"p against {entries[0].name}", "seconds"]
     return f"## Test\n\n{markdown(header, rows)}"
@@ -80,7 +85,8 @@ def ablations(title: str, entries: list[Entry], runs: Runs) -> str:
         some = runs[entry.name]
         settings = ", ".join(f"{key} {value}" for key, value in entry.settings.items()) or "as the experiment file"
         scores = [spread([best(record)[key] for record in some]) for key in ("f1", "macro_f1")]
-        speed = [spread([r["tokens_per_second"] for r in some], ",.0f"), spread([r["epochs"][-1]["seconds"] for r in some], ",.0f")]
+        times = [(record["tokens_per_second"], record["epochs"][-1]["seconds"]) for record in timed(some)]
+        speed = [spread(column, ",.0f") for column in zip(*times, strict=True)] if times else ["", ""]
         rows.append([entry.name, settings, f"{entry.share:g}", str(len(some)), *scores, *speed])
     header = ["", "settings", "share of training", "seeds", "validation F1", "macro", "tokens/s", "seconds"]
     return f"## {title.capitalize()}\n\n{markdown(header, rows)}"
@@ -107,11 +113,11 @@ def draw_curves(entries: list[Entry], runs: Runs, path: Path) -> bool:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    drawn = [entry for entry in entries if runs[entry.name]]
+    drawn = [entry for entry in entries if timed(runs[entry.name])]
     for number, entry in enumerate(drawn):
-        for seed, record in enumerate(runs[entry.name]):
+        for order, record in enumerate(timed(runs[entry.name])):
             seconds, f1 = zip(*((epoch["seconds"], epoch["f1"]) for epoch in record["epochs"]), strict=True)
-            axes.plot(seconds, f1, marker="o", color=f"C{number}", label=entry.name if seed == 0 else None)
+            axes.plot(seconds, f1, marker="o", color=f"C{number}", label=entry.name if order == 0 else None)
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("validation F1")
     axes.grid(alpha=0.3)

@@ -47,6 +47,7 @@ def record(entry, seed, right):
         "date": "2026-01-01",
         "machine": {"CPU": "x"},
         "wall_seconds": 30,
+        "alone": seed == 0,
         "epochs": epochs,
         "tokens_per_second": 100.0,
         **({"test": grid.scored(gold, predicted)} if entry.test else {}),
@@ -84,8 +85,13 @@ def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder
     text = first[0].decode()
     assert "| theirs | 1 | 0.1000 |" in text
     assert "| ours | 2 | 0.8500 ± 0.0707 |" in text
+    assert text.count("| 20 |") == 2  # seconds of the runs that had the machine alone, one of each
     assert "| half | as the experiment file | 0.5 | 0 |  |" in text
     assert "| geo taken for O | 1 |" in text and "| O taken for per | 1 |" in text
+
+
+def test_settings_become_flags():
+    assert grid.flags({"case": False, "overwrite": True, "row_length": 64}) == ["--no-case", "--overwrite", "--row-length", 64]
 
 
 def test_counts_survive_the_record(folder):
