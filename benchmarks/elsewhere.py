@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from ner import corpus, pretrained, scoring  # noqa: E402
 from ner.config import Config  # noqa: E402
-from ner.inference import Tagger, model_folder  # noqa: E402
+from ner.inference import Tagger, model_folder, trained_with  # noqa: E402
 
 WHOLE = 512  # row length at which no sentence is cut into windows, as PyTorch's side cuts none
 
@@ -42,7 +42,8 @@ def our_logits(folder: Path, words: list[list[str]]) -> np.ndarray:
     shape, tags = pretrained.encoder_config(folder), pretrained.tag_names(folder)
     model = TaggingModel(shape, len(tags), compute_dtype=tf.float32)
     pretrained.load(model, folder, classifier=True)
-    windows = WordPieces.load(folder, shape.vocab_size).encode(words, WHOLE)
+    case = trained_with(pretrained.read_config(folder))["case"]
+    windows = WordPieces.load(folder, shape.vocab_size, case=case).encode(words, WHOLE)
     no_labels = batches.Labels(np.zeros(0, np.int32), padding_id=0)
     rows = batches.make_rows(windows, "packed", WHOLE, no_labels, np.arange(len(windows.sentences)))[0]
     found = np.zeros([windows.num_words, len(tags)], np.float32)
@@ -110,7 +111,11 @@ def main() -> None:
         more = ["--encoder", str(folder / "fine_tuned"), "--train", str(folder / "train.jsonl"), "--validation", validation]
         trained_on = command("train.py", *more, "--epochs", "1", "--output", str(folder / "more"))
     (best,) = re.findall(r"best validation F1 (\d\.\d{4})", trained_on)
+    piped = [[tag or "O" for tag in tags] for tags in theirs["pipeline"]["tags"]]
+    annotated = [s.tags for s in sentences]
     rows = [
+        ["F1 here", f"{scoring.score(annotated, ours).f1:.4f}"],
+        ["F1 by the pipeline, which gives no token types", f"{scoring.score(annotated, piped).f1:.4f}"],
         ["words whose tag differs from the pipeline's", differing(ours, theirs["pipeline"]["tags"])],
         ["sentences whose entities differ from the pipeline's by aggregation_strategy first", differing(entities, grouped)],
         ["of them those without punctuation inside a word", differing([entities[i] for i in plain], [grouped[i] for i in plain])],

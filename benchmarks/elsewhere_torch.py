@@ -37,9 +37,29 @@ def by_pipeline(model: str, sentences: list[dict]) -> dict[str, list]:
     return {"tags": tags, "entities": entities}
 
 
-def encoded(tokenizer, sentence: dict) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]]]:
+def encoded(tokenizer, sentence: dict, case: bool) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]]]:
     pieces = tokenizer(sentence["tokens"], is_split_into_words=True, truncation=True, max_length=LONGEST, return_tensors="pt")
-    return {name: pieces[name] for name in ("input_ids", "attention_mask")}, first_pieces(pieces.word_ids(0))
+    types = torch.tensor([token_types(sentence["tokens"], pieces.word_ids(0))]) if case else torch.zeros_like(pieces["input_ids"])
+    inputs = {"input_ids": pieces["input_ids"], "attention_mask": pieces["attention_mask"], "token_type_ids": types}
+    return inputs, first_pieces(pieces.word_ids(0))
+
+
+def word_case(word: str) -> int:
+    """As docs/using_models.md says it to others: 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 any other way."""
+    if word == word.lower():
+        return 1
+    if word[1:] == word[1:].lower():
+        return 2
+    return 3 if word == word.upper() else 4
+
+
+def token_types(words: list[str], word_ids: list[int | None]) -> list[int]:
+    known = any(w != w.lower() for w in words) and any(w != w.upper() for w in words)
+    return [word_case(words[i]) if known and i is not None else 0 for i in word_ids]
+
+
+def told_case(network) -> bool:
+    return bool(getattr(network.config, "ner", {}).get("case"))
 
 
 @torch.inference_mode()
@@ -48,7 +68,7 @@ def logits(model: str, sentences: list[dict]) -> np.ndarray:
     network, tokenizer = AutoModelForTokenClassification.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
     parts = []
     for sentence in sentences:
-        inputs, places = encoded(tokenizer, sentence)
+        inputs, places = encoded(tokenizer, sentence, told_case(network))
         found = network(**inputs).logits[0].numpy()
         part = np.full([len(sentence["tokens"]), found.shape[1]], np.nan, np.float32)
         for place, word in places:
@@ -61,7 +81,7 @@ def by_onnx(model: str, sentences: list[dict], path: Path) -> list[list[str | No
     """Export as docs/using_models.md does, then a tag for each word from onnxruntime."""
     network, tokenizer = AutoModelForTokenClassification.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
     example = tokenizer("alex lives in london", return_tensors="pt")
-    names = ["input_ids", "attention_mask"]
+    names = ["input_ids", "attention_mask", "token_type_ids"]
     sentences_and_length = {0: torch.export.Dim("sentences"), 1: torch.export.Dim("length", max=LONGEST)}
     torch.onnx.export(
         network,
@@ -74,7 +94,7 @@ def by_onnx(model: str, sentences: list[dict], path: Path) -> list[list[str | No
     session = onnxruntime.InferenceSession(str(path))
     tags = []
     for sentence in sentences:
-        inputs, places = encoded(tokenizer, sentence)
+        inputs, places = encoded(tokenizer, sentence, told_case(network))
         (found,) = session.run(["logits"], {name: value.numpy() for name, value in inputs.items()})
         words: list[str | None] = [None] * len(sentence["tokens"])
         for place, word in places:

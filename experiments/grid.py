@@ -129,15 +129,9 @@ def train_peer(encoder: Path, peers: str, entry: Entry, seed: int, split: Split,
 
 
 def scored(gold: list[list[str]], predicted: list[list[str]]) -> dict:
-    """Scores, errors, and what intervals and paired tests need: each sentence's correct, predicted and gold entities."""
+    """Scores, and what intervals and paired tests need: each sentence's correct, predicted and gold entities."""
     counts = scoring.sentence_counts(gold, predicted)
-    labels, matrix = scoring.confusion(gold, predicted)
-    return {
-        **scoring.score(gold, predicted).as_dict(),
-        "errors": scoring.error_counts(gold, predicted),
-        "confusion": {"labels": labels, "matrix": matrix.tolist()},
-        "counts": ";".join(",".join(map(str, row)) for row in counts.tolist()),
-    }
+    return {**scoring.score(gold, predicted).as_dict(), "counts": ";".join(",".join(map(str, row)) for row in counts.tolist())}
 
 
 def run(*command: object) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+from errors import RECORD as ERRORS  # noqa: E402
 from grid import Entry, read_grid, record_of  # noqa: E402
 
 from ner import scoring  # noqa: E402
@@ -25,7 +26,8 @@ from ner import scoring  # noqa: E402
 Runs = dict[str, list[dict]]  # the records of each entry, by seed
 HEAD = """# Results
 
-Written by `python experiments/tables.py experiments/grids/{grid}` from results/*.json, the records of `experiments/grid.py`.
+Written by `python experiments/tables.py experiments/grids/{grid}` from results/*.json, the records of `experiments/grid.py`
+and `errors.py`.
 F1 is entity F1 by seqeval's default mode, strict its IOB2 mode, macro the mean over the types; mean ± standard deviation over the
 seeds. The epoch is chosen on validation. Seconds are those of the updates, of the runs that had the machine alone; evaluation and
 start-up are aside. A row without numbers is not run yet."""
@@ -93,15 +95,26 @@ def ablations(title: str, entries: list[Entry], runs: Runs) -> str:
 
 
 def errors(record: dict) -> str:
-    """What the first headline run got wrong on test."""
-    found = record["test"]["errors"]
-    wrong = sum(number for kind, number in found.items() if kind != "correct")
-    rows = [[kind, f"{number:,}", f"{number / wrong:.1%}" if kind != "correct" else ""] for kind, number in found.items()]
-    labels, matrix = record["test"]["confusion"]["labels"], record["test"]["confusion"]["matrix"]
+    """What one model got wrong on test, and what the annotation leaves open; the record is of errors.py."""
+    found, total = record["errors"], sum(number for kind, number in record["errors"].items() if kind != "correct")
+    rows = [[kind, f"{number:,}", f"{number / total:.1%}" if kind != "correct" else ""] for kind, number in found.items()]
+    labels, matrix = record["confusion"]["labels"], record["confusion"]["matrix"]
     pairs = [(matrix[g][p], labels[g], labels[p]) for g in range(len(labels)) for p in range(len(labels)) if g != p]
     most = [[f"{gold} taken for {predicted}", f"{number:,}"] for number, gold, predicted in sorted(pairs, reverse=True)[:10]]
-    tables = [markdown(["error", "entities", "share of errors"], rows), markdown(["most frequent (O: none)", "entities"], most)]
-    return "\n\n".join([f"## Errors of {record['entry']['name']}, seed {record['seed']}, on test", *tables])
+    names = [[kind, "; ".join(f"{name} ({taken}) {times}" for name, taken, times in some)] for kind, some in record["names"].items()]
+    copies = record["agreement"]
+    noise = (
+        f"Of {copies['pairs']:,} pairs of copies of a sentence with entities in the corpus, {copies['differing']:,} are tagged differently; "
+        f"the F1 of one copy against the other is {copies['f1']:.4f}. If each is the truth with errors of its own, "
+        f"{1 - copies['ceiling']:.1%} of the annotation is noise, and a model that always finds the truth scores about "
+        f"{copies['ceiling']:.4f}."
+    )
+    tables = [
+        markdown(["error", "entities", "share of errors"], rows),
+        markdown(["most frequent (O: none)", "entities"], most),
+        markdown(["type", "names most often not found as annotated (taken for) times"], names),
+    ]
+    return "\n\n".join([f"## Errors of {record['run']} on test", *tables, noise])
 
 
 def draw_curves(entries: list[Entry], runs: Runs, path: Path) -> bool:
@@ -145,7 +158,8 @@ def main(grid: str) -> None:
         parts.append(headline(some, runs) if topic == "headline" else ablations(topic, some, runs))
         if topic == "headline" and draw_curves(some, runs, HERE / "curves.svg"):
             parts.append("![F1 against wall-clock](curves.svg)")
-            parts += [errors(runs[some[0].name][0])] if runs[some[0].name] else []
+    if ERRORS.exists():
+        parts.append(errors(json.loads(ERRORS.read_text(encoding="utf-8"))))
     parts.append(commands(runs))
     (HERE / "RESULTS.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 

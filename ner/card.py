@@ -37,7 +37,7 @@ pipeline("token-classification", model="PATH OF THIS FOLDER", aggregation_strate
 ```
 
 or `python predict.py --ckpt PATH "alex lives in london"` of the project that trained it.
-
+{case}
 ## Scores
 
 On the validation split ({sentences} sentences, {words} words, {entities} entities), over whole words and whole sentences.
@@ -66,6 +66,13 @@ Versions: {versions}. {date}.
 """
 
 
+CASE = """
+It was told how each word is written, by `token_type_ids`: 0 not known, 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 any other way.
+Without them, as in the pipeline, it reads all text as if it had no capitals, and finds less; the project's docs/using_models.md shows how
+to give them.
+"""
+
+
 def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device: str, seconds: float) -> str:
     """Markdown with the header the Hugging Face hub reads. splits: sentences per split. Of paths it shows the last part only."""
     short: dict[str, Any] = {key: Path(value).name for key in PATHS if (value := getattr(config, key))}
@@ -89,6 +96,7 @@ def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device
         data=config.data or f"{config.train} and {config.validation}",
         splits=", ".join(f"{count:,} {name}" for name, count in splits.items()) + " sentences",
         device=device,
+        case=CASE if config.case else "",
         minutes=seconds / 60,
         versions=", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in packages)]),
         date=time.strftime("%Y-%m-%d"),

@@ -11,8 +11,12 @@ import pytest
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
+import errors  # noqa: E402
 import grid  # noqa: E402
 import tables  # noqa: E402
+
+from ner import corpus  # noqa: E402
+from ner.corpus import Sentence  # noqa: E402
 
 GRID = """base = "../base.toml"
 seeds = [0, 1]
@@ -58,6 +62,8 @@ def record(entry, seed, right):
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "RECORDS", tmp_path)
     monkeypatch.setattr(tables, "HERE", tmp_path)
+    monkeypatch.setattr(tables, "ERRORS", tmp_path / "errors.json")
+    monkeypatch.setattr(errors, "RECORD", tmp_path / "errors.json")
     (tmp_path / "grid.toml").write_text(GRID)
     return tmp_path
 
@@ -87,7 +93,22 @@ def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder
     assert "| ours | 2 | 0.8500 ± 0.0707 |" in text
     assert text.count("| 20 |") == 2  # seconds of the runs that had the machine alone, one of each
     assert "| half | as the experiment file | 0.5 | 0 |  |" in text
-    assert "| geo taken for O | 1 |" in text and "| O taken for per | 1 |" in text
+
+
+def test_errors_of_a_model_and_of_the_annotation(folder, monkeypatch):
+    words, tags = ["a", "Bush", "in", "New", "York"], ["O", "B-per", "O", "B-geo", "I-geo"]
+    other = ["O", "B-per", "O", "O", "B-org"]
+    corpus.write(folder / "data.jsonl", [Sentence(words, tags), Sentence(words, other), Sentence(["x"], ["O"]), Sentence(["x"], ["O"])])
+    lines = [" ".join(line) for line in zip(words, tags, other, strict=True)]
+    (folder / "test.conll").write_text("\n".join(lines) + "\n\nx O O\n")
+    monkeypatch.setattr(sys, "argv", ["errors.py", "--data", str(folder / "data.jsonl"), "--predictions", str(folder / "test.conll")])
+    errors.main()
+    found = json.loads((folder / "errors.json").read_text())
+    assert found["agreement"] == {"pairs": 1, "differing": 1, "f1": 0.5, "ceiling": 0.5**0.5}
+    assert found["names"] == {"geo": [["New York", "org 'York'", 1]]}
+    tables.main(str(folder / "grid.toml"))
+    text = (folder / "RESULTS.md").read_text()
+    assert "| geo taken for org | 1 |" in text and "New York (org 'York') 1" in text and "scores about 0.7071" in text
 
 
 def test_settings_become_flags():

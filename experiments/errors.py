@@ -1,0 +1,83 @@
+"""What a model gets wrong on test, and how much of it the annotation itself leaves open: results/errors.json, for tables.py.
+
+    python experiments/errors.py --data ner_dataset.csv --predictions runs/grid/this_loop-0/test.conll
+
+The predictions are of evaluate.py. The annotation is judged by sentences that stand in the corpus more than once: every two copies are
+two annotations of one text, and the F1 of one against the other is their agreement A. If each is the truth with errors of its own, a
+model that always finds the truth is scored about the square root of A: the ceiling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from ner import dataset, scoring  # noqa: E402
+from ner.config import Config  # noqa: E402
+from ner.corpus import Sentence  # noqa: E402
+
+RECORD = HERE / "results" / "errors.json"
+MOST = 10  # names shown of each type
+
+
+def agreement(sentences: list[Sentence]) -> dict:
+    """How the copies of a sentence agree: pairs of copies, those whose tags differ, and the F1 of one copy against the other."""
+    copies = defaultdict(list)
+    for sentence in sentences:
+        copies[tuple(sentence.words)].append(sentence.tags)
+    pairs = [pair for tags in copies.values() for pair in itertools.combinations(tags, 2) if pair[0] != ["O"] * len(pair[0])]
+    first, second = (list(side) for side in zip(*pairs, strict=True))
+    f1 = scoring.score(first, second).f1
+    return {"pairs": len(pairs), "differing": sum(a != b for a, b in pairs), "f1": f1, "ceiling": f1**0.5}
+
+
+def confused_names(sentences: list[Sentence], predicted: list[list[str]]) -> dict[str, list]:
+    """For each type the names most often not found as annotated, and what they were taken for: [name, taken for, times]."""
+    found: dict[str, Counter] = defaultdict(Counter)
+    for (words, gold), tags in zip(sentences, predicted, strict=True):
+        for pairing in scoring.error_classes(gold, tags):
+            if pairing.gold and pairing.error != "correct":
+                kind, start, end = pairing.gold
+                taken = pairing.predicted
+                of = (
+                    "none"
+                    if taken is None
+                    else taken[0]
+                    if taken[1:] == (start, end)
+                    else f"{taken[0]} {' '.join(words[slice(*taken[1:])])!r}"
+                )
+                found[kind][" ".join(words[start:end]), of] += 1
+    return {
+        kind: [[*names, times] for names, times in sorted(found[kind].items(), key=lambda x: (-x[1], x[0]))[:MOST]]
+        for kind in sorted(found)
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--predictions", type=Path, required=True, help="word gold predicted lines, of evaluate.py")
+    given = parser.parse_args()
+    sentences = dataset.read(given.data, Config(data=given.data), print)
+    blocks = [block.split("\n") for block in given.predictions.read_text(encoding="utf-8").strip().split("\n\n")]
+    words, gold, predicted = ([[line.split(" ")[i] for line in block] for block in blocks] for i in range(3))
+    labels, matrix = scoring.confusion(gold, predicted)
+    record = {
+        "run": given.predictions.parent.name,
+        "errors": scoring.error_counts(gold, predicted),
+        "confusion": {"labels": labels, "matrix": matrix.tolist()},
+        "names": confused_names([Sentence(w, g) for w, g in zip(words, gold, strict=True)], predicted),
+        "agreement": agreement(sentences),
+    }
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
