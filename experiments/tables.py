@@ -104,8 +104,8 @@ def errors(record: dict) -> str:
     names = [[kind, "; ".join(f"{name} ({taken}) {times}" for name, taken, times in some)] for kind, some in record["names"].items()]
     copies = record["agreement"]
     noise = (
-        f"Of {copies['pairs']:,} pairs of copies of a sentence with entities in the corpus, {copies['differing']:,} are tagged differently; "
-        f"the F1 of one copy against the other is {copies['f1']:.4f}. If each is the truth with errors of its own, "
+        f"Of {copies['pairs']:,} pairs of copies of a sentence with entities in the corpus, {copies['differing']:,} are tagged "
+        f"differently; the F1 of one copy against the other is {copies['f1']:.4f}. If each is the truth with errors of its own, "
         f"{1 - copies['ceiling']:.1%} of the annotation is noise, and a model that always finds the truth scores about "
         f"{copies['ceiling']:.4f}."
     )
