@@ -6,7 +6,8 @@
 A run is an entry of the grid and a seed. It is trained by train.py or, where the entry says ``peer = true``, by Hugging Face's Trainer
 (trainer.py, in the environment that ``make bench`` makes), on the hash split of the corpus or a ``share`` of its training sentences; its
 epoch is chosen on validation, and only entries with ``test = true`` are scored on test. A run that is done is skipped, one that was
-interrupted continues from its checkpoint (the Trainer's starts anew). results/NAME-SEED.json is the record.
+interrupted continues from its checkpoint (the Trainer's starts anew). results/NAME-SEED.json is the record. An entry's ``patch`` is an idea
+that was tried and not kept (tried/NAME.patch): its runs take a copy of the commit with the patch applied.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import dataclasses
 import functools
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -46,6 +48,7 @@ class Entry:
     seeds: list[int]
     peer: bool = False
     test: bool = False
+    patch: str = ""
     share: float = 1.0
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -88,10 +91,22 @@ def flags(settings: dict[str, Any]) -> list[object]:
     return words
 
 
+def code_of(entry: Entry, runs: Path) -> Path:
+    """The folder of the code that the entry runs: this one, or a copy of its commit with the entry's patch."""
+    if not entry.patch:
+        return ROOT
+    copy = runs / "code" / entry.patch
+    shutil.rmtree(copy, ignore_errors=True)
+    run("git", "clone", "--quiet", ROOT, copy)
+    run("git", "-C", copy, "apply", HERE / "tried" / f"{entry.patch}.patch")
+    return copy
+
+
 def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) -> dict:
     """train.py, then evaluate.py's predictions of the best epoch."""
     files = ["--train", split.train(entry.share), "--validation", split.folder / "validation.jsonl", "--test", split.folder / "test.jsonl"]
-    run(sys.executable, "train.py", "--config", base, *files, *flags(entry.settings), "--seed", seed, "--output", output, "--resume")
+    code = code_of(entry, output.parent)
+    run(sys.executable, code / "train.py", "--config", base, *files, *flags(entry.settings), "--seed", seed, "--output", output, "--resume")
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     epochs = [
         {
@@ -106,7 +121,7 @@ def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) 
     predicted = {}
     if entry.test:
         path = output / "test.conll"
-        run(sys.executable, "evaluate.py", "--ckpt", output, "--split", "test", "--predictions", path)
+        run(sys.executable, code / "evaluate.py", "--ckpt", output, "--split", "test", "--predictions", path)
         predicted["test"] = [[line.split(" ")[2] for line in block.split("\n")] for block in path.read_text().strip().split("\n\n")]
     return {"epochs": epochs, "tokens_per_second": speeds[len(speeds) // 2], "predicted": predicted}
 
@@ -171,6 +186,7 @@ def main() -> None:
     parser.add_argument("--peers", default=str(ROOT / ".venv-bench" / "bin" / "python"), help="Python of the benchmarks' environment")
     parser.add_argument("--beside", action="store_true", help="other work runs on the machine: the run's times are not shown")
     given = parser.parse_args()
+    given.grid, given.runs = given.grid.resolve(), given.runs.resolve()
     base, entries = read_grid(given.grid)
     split, encoder = Split(given.data, given.runs / "split"), pretrained.find(load_toml(base).encoder)
     RECORDS.mkdir(exist_ok=True)

@@ -85,7 +85,8 @@ def ablations(title: str, entries: list[Entry], runs: Runs) -> str:
     rows = []
     for entry in entries:
         some = runs[entry.name]
-        settings = ", ".join(f"{key} {value}" for key, value in entry.settings.items()) or "as the experiment file"
+        changes = [f"{key} {value}" for key, value in entry.settings.items()] + [f"tried/{entry.patch}.patch"] * bool(entry.patch)
+        settings = ", ".join(changes) or "as the experiment file"
         scores = [spread([best(record)[key] for record in some]) for key in ("f1", "macro_f1")]
         times = [(record["tokens_per_second"], record["epochs"][-1]["seconds"]) for record in timed(some)]
         speed = [spread(column, ",.0f") for column in zip(*times, strict=True)] if times else ["", ""]
@@ -156,8 +157,8 @@ def main(grid: str) -> None:
     for topic in dict.fromkeys(entry.topic for entry in entries):
         some = [entry for entry in entries if entry.topic == topic]
         parts.append(headline(some, runs) if topic == "headline" else ablations(topic, some, runs))
-        if topic == "headline" and draw_curves(some, runs, HERE / "curves.svg"):
-            parts.append("![F1 against wall-clock](curves.svg)")
+    if draw_curves([entry for entry in entries if entry.topic in ("headline", "curves")], runs, HERE / "curves.svg"):
+        parts.append("## F1 against wall-clock\n\n![validation F1 against seconds of training](curves.svg)")
     if ERRORS.exists():
         parts.append(errors(json.loads(ERRORS.read_text(encoding="utf-8"))))
     parts.append(commands(runs))

@@ -111,6 +111,13 @@ def test_errors_of_a_model_and_of_the_annotation(folder, monkeypatch):
     assert "| geo taken for org | 1 |" in text and "New York (org 'York') 1" in text and "scores about 0.7071" in text
 
 
+def test_a_patch_names_a_file(folder):
+    _, entries = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
+    tried = {entry.patch for entry in entries if entry.patch}
+    assert tried == {path.stem for path in (EXPERIMENTS / "tried").glob("*.patch")}
+    assert grid.code_of(entries[0], folder) == grid.ROOT
+
+
 def test_settings_become_flags():
     assert grid.flags({"case": False, "overwrite": True, "row_length": 64}) == ["--no-case", "--overwrite", "--row-length", 64]
 
