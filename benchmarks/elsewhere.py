@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from ner import corpus, pretrained, scoring  # noqa: E402
 from ner.config import Config  # noqa: E402
-from ner.inference import Tagger, model_folder, trained_with  # noqa: E402
+from ner.inference import Tagger, model_folder  # noqa: E402
 
 WHOLE = 512  # row length at which no sentence is cut into windows, as PyTorch's side cuts none
 
@@ -42,8 +42,7 @@ def our_logits(folder: Path, words: list[list[str]]) -> np.ndarray:
     shape, tags = pretrained.encoder_config(folder), pretrained.tag_names(folder)
     model = TaggingModel(shape, len(tags), compute_dtype=tf.float32)
     pretrained.load(model, folder, classifier=True)
-    case = trained_with(pretrained.read_config(folder))["case"]
-    windows = WordPieces.load(folder, shape.vocab_size, case=case).encode(words, WHOLE)
+    windows = WordPieces.load(folder, shape.vocab_size, case=pretrained.trained_with(folder)["case"]).encode(words, WHOLE)
     no_labels = batches.Labels(np.zeros(0, np.int32), padding_id=0)
     rows = batches.make_rows(windows, "packed", WHOLE, no_labels, np.arange(len(windows.sentences)))[0]
     found = np.zeros([windows.num_words, len(tags)], np.float32)

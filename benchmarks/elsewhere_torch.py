@@ -81,7 +81,7 @@ def by_onnx(model: str, sentences: list[dict], path: Path) -> list[list[str | No
     """Export as docs/using_models.md does, then a tag for each word from onnxruntime."""
     network, tokenizer = AutoModelForTokenClassification.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
     example = tokenizer("alex lives in london", return_tensors="pt")
-    names = ["input_ids", "attention_mask", "token_type_ids"]
+    names = ["input_ids", "attention_mask"] + ["token_type_ids"] * told_case(network)
     sentences_and_length = {0: torch.export.Dim("sentences"), 1: torch.export.Dim("length", max=LONGEST)}
     torch.onnx.export(
         network,
@@ -95,7 +95,7 @@ def by_onnx(model: str, sentences: list[dict], path: Path) -> list[list[str | No
     tags = []
     for sentence in sentences:
         inputs, places = encoded(tokenizer, sentence, told_case(network))
-        (found,) = session.run(["logits"], {name: value.numpy() for name, value in inputs.items()})
+        (found,) = session.run(["logits"], {name: inputs[name].numpy() for name in names})
         words: list[str | None] = [None] * len(sentence["tokens"])
         for place, word in places:
             words[word] = network.config.id2label[int(found[0, place].argmax())]

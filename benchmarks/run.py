@@ -32,7 +32,7 @@ from rounds import OURS, PEERS, Contender
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-TOML = str(ROOT / "experiments" / "gmb_minilm.toml")
+EXPERIMENT = ["--config", str(ROOT / "experiments" / "gmb_minilm.toml"), "--no-case"]  # the peers are not told of case either
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 FACTORS = (1, 4, 16)
 TRAINER_LEARNING_RATES = {16: 2e-4, 32: 5e-4}  # the best seen for each batch: F1 0.8214 and 0.8185 after three epochs
@@ -77,7 +77,7 @@ class Benchmark:
         """train.py."""
         output = self.folder / "runs" / name.replace(" ", "_")
         files = ["--train", train or self.train, "--validation", validation or self.few, "--output", str(output), "--overwrite"]
-        return Contender(name, OURS, "training", {"arguments": ["--config", TOML, *files, *arguments]})
+        return Contender(name, OURS, "training", {"arguments": [*EXPERIMENT, *files, *arguments]})
 
     def measure(self, contenders: list[Contender], *, seconds: float | None = None) -> dict[str, list[dict]]:
         """The rounds of all contenders that --only does not leave out; ``seconds`` 0 makes a round one step."""
@@ -205,7 +205,7 @@ def first_step_seconds(bench: Benchmark) -> float:
     """Until metrics.jsonl has its first record; with one update a host call that is the first update's."""
     output = bench.folder / "startup"
     shutil.rmtree(output, ignore_errors=True)
-    command = ["train.py", "--config", TOML, "--data", bench.given.gmb, "--output", str(output), "--steps-per-call", "1"]
+    command = ["train.py", *EXPERIMENT, "--data", bench.given.gmb, "--output", str(output), "--steps-per-call", "1"]
     began = time.perf_counter()
     with open(bench.given.logs / "startup.log", "w") as log:
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=log, stderr=log)

@@ -88,9 +88,10 @@ def lower(config: Config, num_tags: int, rows: int, replicas: int) -> bytes:
     from ner.optimizer import AdamW
     from ner.step import make_replica_step, trainable
     from ner.tagger import TaggingModel
+    from ner.wordpieces import CASES
 
     dtype = tf.bfloat16 if config.compute_dtype == "auto" else tf.as_dtype(config.compute_dtype)
-    shape = EncoderConfig(*PUBLISHED[config.encoder])
+    shape = EncoderConfig(*PUBLISHED[config.encoder], type_vocab_size=CASES if config.case else 2)
     model = TaggingModel(shape, num_tags, dropout_rate=config.dropout, encoder_dropout=config.encoder_dropout, compute_dtype=dtype)
     batch = [tf.zeros([rows, row_length(config)], tf.int32)] * 5
     optimizer = AdamW(trainable(model), weight_decay=config.weight_decay, clip_norm=config.clip_norm)

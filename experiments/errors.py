@@ -4,7 +4,8 @@
 
 The predictions are of evaluate.py. The annotation is judged by sentences that stand in the corpus more than once: every two copies are
 two annotations of one text, and the F1 of one against the other is their agreement A. If each is the truth with errors of its own, a
-model that always finds the truth is scored about the square root of A: the ceiling.
+model that always finds the truth is scored about the square root of A: the ceiling. (A sentence that stands n times makes n (n - 1) / 2
+pairs.)
 """
 
 from __future__ import annotations
@@ -32,9 +33,8 @@ def agreement(sentences: list[Sentence]) -> dict:
     copies = defaultdict(list)
     for sentence in sentences:
         copies[tuple(sentence.words)].append(sentence.tags)
-    pairs = [pair for tags in copies.values() for pair in itertools.combinations(tags, 2) if pair[0] != ["O"] * len(pair[0])]
-    first, second = (list(side) for side in zip(*pairs, strict=True))
-    f1 = scoring.score(first, second).f1
+    pairs = [pair for tags in copies.values() for pair in itertools.combinations(tags, 2) if {*pair[0], *pair[1]} != {"O"}]
+    f1 = scoring.score([a for a, _ in pairs], [b for _, b in pairs]).f1
     return {"pairs": len(pairs), "differing": sum(a != b for a, b in pairs), "f1": f1, "ceiling": f1**0.5}
 
 

@@ -6,8 +6,9 @@
 A run is an entry of the grid and a seed. It is trained by train.py or, where the entry says ``peer = true``, by Hugging Face's Trainer
 (trainer.py, in the environment that ``make bench`` makes), on the hash split of the corpus or a ``share`` of its training sentences; its
 epoch is chosen on validation, and only entries with ``test = true`` are scored on test. A run that is done is skipped, one that was
-interrupted continues from its checkpoint (the Trainer's starts anew). results/NAME-SEED.json is the record. An entry's ``patch`` is an idea
-that was tried and not kept (tried/NAME.patch): its runs take a copy of the commit with the patch applied.
+interrupted continues from its checkpoint (the Trainer's starts anew). results/NAME-SEED.json is the record. An entry's ``patch`` is an
+idea that was tried and not kept (tried/NAME.patch): its runs take a copy of the commit with the patch applied. Later code moves on: it
+applies to the commit that the tables name.
 """
 
 from __future__ import annotations
@@ -191,6 +192,9 @@ def main() -> None:
     split, encoder = Split(given.data, given.runs / "split"), pretrained.find(load_toml(base).encoder)
     RECORDS.mkdir(exist_ok=True)
     for entry, seed in to_do(entries, given.only):
+        ran = commit()
+        if entry.patch and ran.endswith("+"):
+            raise SystemExit(f"error: {entry.name!r} runs a copy of the commit, and files differ from it; commit them first")
         output, began = given.runs / record_of(entry, seed).stem, time.time()
         train = functools.partial(train_peer, encoder, given.peers) if entry.peer else functools.partial(train_ours, base)
         found = train(entry, seed, split, output)
@@ -199,7 +203,7 @@ def main() -> None:
             "entry": dataclasses.asdict(entry) | {"seeds": None},
             "seed": seed,
             "command": shown_command(given.grid, entry),
-            "commit": commit(),
+            "commit": ran,
             "date": time.strftime("%Y-%m-%d"),
             "machine": results.machine(),
             "versions": worker.versions(),

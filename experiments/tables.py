@@ -156,7 +156,8 @@ def main(grid: str) -> None:
     parts = [HEAD.format(grid=Path(grid).name)]
     for topic in dict.fromkeys(entry.topic for entry in entries):
         some = [entry for entry in entries if entry.topic == topic]
-        parts.append(headline(some, runs) if topic == "headline" else ablations(topic, some, runs))
+        if topic != "curves":
+            parts.append(headline(some, runs) if topic == "headline" else ablations(topic, some, runs))
     if draw_curves([entry for entry in entries if entry.topic in ("headline", "curves")], runs, HERE / "curves.svg"):
         parts.append("## F1 against wall-clock\n\n![validation F1 against seconds of training](curves.svg)")
     if ERRORS.exists():

@@ -67,9 +67,9 @@ Versions: {versions}. {date}.
 
 
 CASE = """
-It was told how each word is written, by `token_type_ids`: 0 not known, 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 any other way.
-Without them, as in the pipeline, it reads all text as if it had no capitals, and finds less; the project's docs/using_models.md shows how
-to give them.
+It was told how each word is written, by `token_type_ids`: 0 not known, as for [CLS] and [SEP], 1 without a capital, 2 Capitalised,
+3 ALL CAPITALS, 4 any other way; 0 throughout a sentence that is all small or all capital. Without them, as in the pipeline, it reads all
+text as if its case were not known, and finds less; the project's docs/using_models.md shows how to give them.
 """
 
 

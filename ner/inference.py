@@ -93,10 +93,9 @@ class Tagger:
         from ner.tagger import TaggingModel
 
         folder = model_folder(path)
-        config = pretrained.read_config(folder)
         tags = pretrained.tag_names(folder)
         shape = pretrained.encoder_config(folder)
-        trained = trained_with(config)
+        trained = pretrained.trained_with(folder)
         devices = strategy.choose("none", workers=False)  # with TF_CONFIG left set it would wait for the others for ever
         if compute_dtype == "auto" and trained.get("compute_dtype") == "float32":
             compute_dtype = "float32"
@@ -146,11 +145,3 @@ def model_folder(path: str | Path) -> Path:
     raise InputError(
         "not a trained model: no config.json here or in model/", path=path, mend="give --ckpt a run folder whose training saved a model"
     )
-
-
-def trained_with(config: dict) -> dict:
-    """What training noted in config.json under ``ner``: row_length (128 for models from elsewhere), case and compute_dtype."""
-    noted = config.get("ner")
-    noted = noted if isinstance(noted, dict) else {}
-    length = noted.get("row_length", 128)
-    return {**noted, "row_length": length if type(length) is int and 8 <= length <= 512 else 128, "case": noted.get("case") is True}

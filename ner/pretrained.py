@@ -21,6 +21,7 @@ from ner.corpus import TAG_RULE, is_tag
 from ner.encoder import ACTIVATIONS, EncoderConfig
 from ner.errors import InputError
 from ner.tagger import TaggingModel
+from ner.wordpieces import CASES
 
 # Encoders that a package carries, for machines without the hub: name -> (package, folder in it, sha256 of model.safetensors).
 PACKAGED = {
@@ -41,8 +42,8 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0.0, 0.99)),
     **{"layer_norm_eps": (1e-20, 1.0), "initializer_range": (0.0, 10.0)},
 }
-# Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
 TYPES = "bert.embeddings.token_type_embeddings.weight"
+# Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
 UNUSED = ("pooler.", "cls.", "bert.pooler.", "embeddings.position_ids", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 
 
@@ -129,6 +130,18 @@ def encoder_config(folder: Path) -> EncoderConfig:
     return shape
 
 
+def trained_with(folder: Path) -> dict:
+    """What training noted in config.json under ``ner``: row_length (128 for models from elsewhere), case and compute_dtype."""
+    config = read_config(folder)
+    noted = config.get("ner")
+    noted = noted if isinstance(noted, dict) else {}
+    length, case = noted.get("row_length", 128), noted.get("case") is True
+    if case and config.get("type_vocab_size") != CASES:
+        what = f"trained with --case, but type_vocab_size is {config.get('type_vocab_size')!r}, not {CASES}"
+        raise InputError(what, path=folder / "config.json", mend="restore the file")
+    return {**noted, "row_length": length if type(length) is int and 8 <= length <= 512 else 128, "case": case}
+
+
 def _compare_sizes(shape: EncoderConfig, folder: Path) -> None:
     """Refuse a config.json that asks for far more weights than the file holds, before memory is asked for them."""
     matrices = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
@@ -206,7 +219,7 @@ def load(model: TaggingModel, folder: Path, *, classifier: bool) -> None:
     if not classifier:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
         types = model.encoder.config.type_vocab_size
-        if TYPES in tensors and types != encoder_config(folder).type_vocab_size:
+        if TYPES in tensors and tensors[TYPES].ndim == 2 and types != encoder_config(folder).type_vocab_size:
             tensors[TYPES] = np.repeat(tensors[TYPES][:1], types, axis=0)
     values, problems = [], []
     for names, variable in layout(model):

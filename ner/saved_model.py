@@ -2,9 +2,10 @@
 
 ``serving_default`` takes ``input_ids`` and ``attention_mask``, int32 [sentences, length]: the word pieces of one sentence a row, [CLS] and
 [SEP] included, 0 behind them, and a mask that is 1 where there is a piece; of a model trained with --case also ``token_type_ids``, the case
-of each piece's word (``ner.wordpieces.word_case``). It gives ``tags``, int32 [sentences, length], and ``scores``,
-float32 of the same shape: for each piece the tag's number and its softmax probability among the tags. A word's tag is that of its first
-piece. ``assets.extra/tags.json`` lists the tags by number; the tokenizer's files lie beside it. Products are in float32.
+of each piece's word (``ner.wordpieces.word_case``; 0 for [CLS], [SEP] and throughout a sentence all small or all capital). It gives
+``tags``, int32 [sentences, length], and ``scores``, float32 of the same shape: for each piece the tag's number and its softmax probability
+among the tags. A word's tag is that of its first piece. ``assets.extra/tags.json`` lists the tags by number; the tokenizer's files lie
+beside it. Products are in float32.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ner import pretrained
 from ner.checkpoint import as_os_error
 from ner.errors import InputError
 from ner.fused import plain
-from ner.inference import model_folder, trained_with
+from ner.inference import model_folder
 from ner.step import tags_and_scores, trainable
 from ner.tagger import TaggingModel
 
@@ -39,15 +40,15 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
         raise InputError("holds the model itself", path=output, mend="give another --output")
     shape, names = pretrained.encoder_config(folder), pretrained.tag_names(folder)
-    length = length or min(trained_with(pretrained.read_config(folder))["row_length"], shape.max_position_embeddings)
+    trained = pretrained.trained_with(folder)
+    length = length or min(trained["row_length"], shape.max_position_embeddings)
     if not 3 <= length <= shape.max_position_embeddings:
         raise InputError(f"--length {length} is not from 3 to the encoder's {shape.max_position_embeddings} positions", mend="give another")
-    case = trained_with(pretrained.read_config(folder))["case"]
     model = TaggingModel(shape, len(names), compute_dtype=tf.float32)
     pretrained.load(model, folder, classifier=True)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    served = Served(model, length, case)
+    served = Served(model, length, case=trained["case"])
     with plain(), as_os_error(partial):
         tf.saved_model.save(served, str(partial), signatures={"serving_default": served.tag})
     extra = partial / "assets.extra"
@@ -63,7 +64,7 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
 class Served(tf.Module):
     """The signature's function and the variables it reads."""
 
-    def __init__(self, model: TaggingModel, length: int, case: bool):
+    def __init__(self, model: TaggingModel, length: int, *, case: bool):
         super().__init__()
         self.weights = trainable(model)
         whole = [tf.TensorSpec([None, length], tf.int32, name) for name in INPUTS[: 3 if case else 2]]

@@ -98,7 +98,9 @@ def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder
 def test_errors_of_a_model_and_of_the_annotation(folder, monkeypatch):
     words, tags = ["a", "Bush", "in", "New", "York"], ["O", "B-per", "O", "B-geo", "I-geo"]
     other = ["O", "B-per", "O", "O", "B-org"]
-    corpus.write(folder / "data.jsonl", [Sentence(words, tags), Sentence(words, other), Sentence(["x"], ["O"]), Sentence(["x"], ["O"])])
+    corpus.write(folder / "data.jsonl", [Sentence(words, tags), Sentence(words, other), *[Sentence(["x"], ["O"])] * 2])
+    corpus.write(folder / "turned.jsonl", [Sentence(["y"], ["O"]), Sentence(["y"], ["B-geo"])])
+    assert errors.agreement(corpus.read(folder / "turned.jsonl"))["pairs"] == 1
     lines = [" ".join(line) for line in zip(words, tags, other, strict=True)]
     (folder / "test.conll").write_text("\n".join(lines) + "\n\nx O O\n")
     monkeypatch.setattr(sys, "argv", ["errors.py", "--data", str(folder / "data.jsonl"), "--predictions", str(folder / "test.conll")])
@@ -111,7 +113,7 @@ def test_errors_of_a_model_and_of_the_annotation(folder, monkeypatch):
     assert "| geo taken for org | 1 |" in text and "New York (org 'York') 1" in text and "scores about 0.7071" in text
 
 
-def test_a_patch_names_a_file(folder):
+def test_every_patch_is_a_file(folder):
     _, entries = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
     tried = {entry.patch for entry in entries if entry.patch}
     assert tried == {path.stem for path in (EXPERIMENTS / "tried").glob("*.patch")}

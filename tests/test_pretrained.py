@@ -76,6 +76,14 @@ def test_each_case_begins_as_the_checkpoints_token_type_0(tiny, folder, tmp_path
     pretrained.load(model_of(tmp_path / "out"), tmp_path / "out", classifier=True)
 
 
+def test_a_model_told_of_case_must_have_its_token_types(folder):
+    set_key("ner", {"row_length": 32, "case": True})(folder)
+    with pytest.raises(InputError, match="type_vocab_size is 2, not 5"):
+        pretrained.trained_with(folder)
+    set_key("type_vocab_size", 5)(folder)
+    assert pretrained.trained_with(folder) == {"row_length": 32, "case": True}
+
+
 def test_bare_and_old_checkpoints_load(folder):
     """Without the ``bert.`` prefix, with gamma and beta, with pooler and pre-training heads."""
 
