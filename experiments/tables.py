@@ -67,14 +67,17 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def headline(entries: list[Entry], runs: Runs) -> str:
-    """Test scores of each system, its interval, and its test against the first one, seed by seed."""
+    """Test scores of each system, its interval, and its test against the first one on the seeds that both have.
+
+    A sentence is one observation however many seeds tagged it: its counts are summed over them before sentences are drawn or exchanged.
+    """
     first, rows = runs[entries[0].name], []
     for entry in entries:
         some = runs[entry.name]
         scores = [spread([record["test"][key] for record in some]) for key in ("f1", "f1_strict", "macro_f1")]
-        interval = "{:.4f} to {:.4f}".format(*scoring.bootstrap_f1(np.concatenate([counts(r) for r in some]))) if some else ""
+        interval = "{:.4f} to {:.4f}".format(*scoring.bootstrap_f1(np.sum([counts(r) for r in some], axis=0))) if some else ""
         rival = [(counts(a), counts(b)) for a in first for b in some if a["seed"] == b["seed"]]
-        p = f"{scoring.paired_test(*map(np.concatenate, zip(*rival, strict=True))):.2g}" if rival and some is not first else ""
+        p = f"{scoring.paired_test(*np.sum(rival, axis=0)):.2g}" if rival and some is not first else ""
         seconds = spread([record["epochs"][-1]["seconds"] for record in timed(some)], ",.0f")
         rows.append([entry.name, str(len(some)), *scores, interval, p, seconds])
     header = ["system", "seeds", "test F1", "strict", "macro", "95 % interval of F1", f"p against {entries[0].name}", "seconds"]

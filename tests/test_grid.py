@@ -124,6 +124,17 @@ def test_settings_become_flags():
     assert grid.flags({"case": False, "overwrite": True, "row_length": 64}) == ["--no-case", "--overwrite", "--row-length", 64]
 
 
+def test_a_second_seed_alike_narrows_no_interval(folder):
+    _, entries = grid.read_grid(folder / "grid.toml")
+    cells = []
+    for seed in (0, 1):
+        write(entries, ("ours", seed, 7), ("theirs", seed, 5))
+        tables.main(str(folder / "grid.toml"))
+        lines = [line.split("|") for line in (folder / "RESULTS.md").read_text().splitlines()]
+        cells.append([line[6:8] for line in lines if line[1:2] in ([" ours "], [" theirs "]) and len(line) == 10])
+    assert cells[0] == cells[1] and " to " in cells[0][0][0] and cells[0][1][1].strip()
+
+
 def test_counts_survive_the_record(folder):
     _, entries = grid.read_grid(folder / "grid.toml")
     assert tables.counts(record(entries[0], 0, 7)).sum(0).tolist() == [7, 10, 10]
