@@ -13,7 +13,7 @@ import numpy as np
 
 from ner.wordpieces import Windows
 
-HIDDEN_CASES = 0.1
+HIDDEN_CASES = 0.1  # share of the windows that training reads without their case
 BLOCK = 2000  # windows that are packed together; best fit within a block keeps the order of sentences random across blocks
 
 
