@@ -136,6 +136,7 @@ def draw_curves(entries: list[Entry], runs: Runs, path: Path) -> bool:
             seconds, f1 = zip(*((epoch["seconds"], epoch["f1"]) for epoch in record["epochs"]), strict=True)
             axes.plot(seconds, f1, marker="o", color=f"C{number}", label=entry.name if order == 0 else None)
     axes.set_xlabel("seconds of training")
+    axes.set_xlim(left=0)
     axes.set_ylabel("validation F1")
     axes.grid(alpha=0.3)
     if drawn:
