@@ -56,8 +56,8 @@ def _add_norm(rate: float, epsilon: float):
 def _embed(rate: float, epsilon: float, compute_dtype: tf.DType):
     """dropout(LayerNorm(word + position + token type)): [tokens, hidden] float32 -> compute type.
 
-    types: int32 [tokens], rows of the table float32 [token types, hidden]. There are so few that a sum over all of them, fused, beats a
-    gather, whose gradient is a scatter.
+    types: int32 [tokens], rows of the table float32 [token types, hidden]. They are few, so the sum over all of them is fused with the
+    rest, gradient included; a gather's would be a scatter.
     """
 
     def embed(words, positions, types, table, scale, shift, seed):
