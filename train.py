@@ -24,7 +24,8 @@ def main(arguments: list[str]) -> int:
     from ner.card import model_card
     from ner.checkpoint import Checkpoints, State
     from ner.dashboard import Dashboard, validation_scalars
-    from ner.inference import by_sentence, predict_words
+    from ner.decoding import decode
+    from ner.inference import predict_words
     from ner.optimizer import AdamW
     from ner.progress import say
     from ner.scoring import Scores, score
@@ -111,8 +112,8 @@ def main(arguments: list[str]) -> int:
     gold, words = [s.tags for s in sentences], [s.words for s in sentences]
 
     def validate(step: int) -> tuple[Scores, dict[str, float]]:
-        ids, probabilities = predict_words(predict_step, strategy, windows["validation"])
-        predicted, confidence = by_sentence(tags.decode(ids), words), by_sentence(probabilities, words)
+        found = predict_words(predict_step, strategy, windows["validation"], tags.num_tags)
+        predicted, confidence = decode(found, words, tags.names)
         dashboard.validation(step, words, gold, predicted)
         scores = score(gold, predicted)
         return scores, validation_scalars(scores, gold, predicted, confidence)

@@ -43,8 +43,9 @@ or `python predict.py --ckpt PATH "alex lives in london"` of the project that tr
 On the validation split ({sentences} sentences, {words} words, {entities} entities), over whole words and whole sentences.
 An entity is found if its type and both its ends are: with TP entities found, FP predicted and not annotated, FN annotated and not found,
 precision P = TP / (TP + FP), recall R = TP / (TP + FN), F1 = 2 P R / (P + R). Entities are read from the tags as seqeval's default
-(conlleval) mode does; strict: its IOB2 mode. macro F1: the mean over the types. The epoch was chosen by this F1, so expect a little less
-on other text of the kind.
+(conlleval) mode does; strict: its IOB2 mode. macro F1: the mean over the types. A sentence's tags are the likeliest that keep to IOB2;
+each word's likeliest tag, which the pipeline takes, may find less. The epoch was chosen by this F1, so expect a little less on
+other text of the kind.
 
 | type | precision | recall | F1 | entities |
 | --- | ---: | ---: | ---: | ---: |

@@ -1,4 +1,4 @@
-"""Tags for words: rows through the predict step and back to one tag and one score per word; and a saved model as one object."""
+"""Rows through the predict step and back to the words; and a saved model as one object, from texts to tags and entities."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ner import batches
 from ner.corpus import pre_split, tokenize
+from ner.decoding import decode
 from ner.errors import InputError, RunStopped
 from ner.scoring import entity_score, spans
 from ner.wordpieces import Windows, WordPieces
@@ -18,36 +19,29 @@ ROWS = 32  # rows per replica and predict step, whatever the training's were: on
 FEW_ROWS = 4
 
 
-def predict_words(predict_step, strategy, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """Tag ids (int32 [words]) and scores (float32 [words]) for every word, each from the window that owns it.
+def predict_words(predict_step, strategy, windows: Windows, num_tags: int) -> np.ndarray:
+    """The log-probabilities of every word's tags, float32 [words, tags], each from the window that owns the word.
 
     ``predict_step`` is of ner.step. A few short texts take a few rows: what is typed at the prompt should not pay for a whole batch.
     """
-    tags, scores = np.full(windows.num_words, -1, np.int32), np.zeros(windows.num_words, np.float32)
+    found = np.zeros([windows.num_words, num_tags], np.float32)
     if not len(windows.sentences):
-        return tags, scores
+        return found
     rows = ROWS if windows.lengths.sum() > FEW_ROWS * windows.row_length else FEW_ROWS
     unlabelled = batches.Labels(np.zeros(0, np.int32), padding_id=0)
     rows_per_step = rows * strategy.num_replicas_in_sync
     packed = batches.make_rows(windows, "packed", windows.row_length, unlabelled, np.arange(len(windows.sentences)))[0]
     packed = batches.pad_rows(packed, rows_per_step, 0)
     iterator = iter(batches.distribute(strategy, packed, rows_per_step, padding_id=0))
-    outputs = [predict_step(iterator) for _ in range(len(packed.pieces) // rows_per_step)]
-    asked = packed.words >= 0
-    tags[packed.words[asked]] = np.concatenate([t.numpy() for t, _ in outputs])[asked]
-    scores[packed.words[asked]] = np.concatenate([s.numpy() for _, s in outputs])[asked]
-    assert (tags >= 0).all(), "a word was left without a tag"
-    if not np.isfinite(scores).all():
+    assert np.count_nonzero(packed.words >= 0) == windows.num_words, "a word was left without a tag"
+    for words in np.split(packed.words, len(packed.words) // rows_per_step):
+        asked = words >= 0
+        found[words[asked]] = predict_step(iterator).numpy()[asked]  # step by step: memory holds the words' numbers once
+    if not np.isfinite(found).all():
         raise RunStopped(
             "the model's scores are not numbers: its weights have grown beyond all bounds; train anew with a lower learning rate"
         )
-    return tags, scores
-
-
-def by_sentence(values: Sequence | np.ndarray, sentences: Sequence[Sequence]) -> list[list]:
-    """A flat sequence over all words -> one list per sentence."""
-    bounds = [0, *np.cumsum([len(s) for s in sentences], dtype=np.int64).tolist()]
-    return [list(values[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +69,9 @@ class Tagged:
 class Tagger:
     """A trained model: ``Tagger.load("runs/x")(["alex lives in london"])``."""
 
-    def __init__(self, predict_step, strategy, word_pieces: WordPieces, tags: tuple[str, ...], row_length: int):
+    def __init__(self, predict_step, strategy, word_pieces: WordPieces, tags: tuple[str, ...], row_length: int, *, iob2: bool):
         self.predict_step, self.strategy = predict_step, strategy
-        self.word_pieces, self.tags, self.row_length = word_pieces, tags, row_length
+        self.word_pieces, self.tags, self.row_length, self.iob2 = word_pieces, tags, row_length, iob2
         self.cut_words = 0  # distinct words so far of which only the first pieces were read
 
     @classmethod
@@ -105,15 +99,19 @@ class Tagger:
         pretrained.load(model, folder, classifier=True)
         step = make_predict_step(devices.strategy, model, jit=devices.kind == "gpu")
         row_length = min(trained["row_length"], shape.max_position_embeddings)
-        return cls(step, devices.strategy, WordPieces.load(folder, shape.vocab_size, case=trained["case"]), tags, row_length)
+        word_pieces = WordPieces.load(folder, shape.vocab_size, case=trained["case"])
+        return cls(step, devices.strategy, word_pieces, tags, row_length, iob2=trained["iob2"])
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[float]]]:
-        """Sentences as lists of words -> one tag and one score (softmax probability, in [0, 1]) for every word."""
+        """Sentences as lists of words -> one tag and one score (softmax probability, in [0, 1]) for every word.
+
+        The tags keep to IOB2 as the training's do (ner.decoding). A model from elsewhere may have been trained otherwise: each word has its
+        likeliest.
+        """
         windows = self.word_pieces.encode(sentences, self.row_length)
         self.cut_words += windows.cut_words
-        ids, scores = predict_words(self.predict_step, self.strategy, windows)
-        names = np.array(self.tags, dtype=object)[ids].tolist()
-        return by_sentence(names, sentences), by_sentence(scores.tolist(), sentences)
+        found = predict_words(self.predict_step, self.strategy, windows, len(self.tags))
+        return decode(found, sentences, self.tags, iob2=self.iob2)
 
     def __call__(self, texts: Sequence[str], *, split_at_white_space: bool = False) -> list[Tagged]:
         """Tag running texts. Words are split as the corpus is (punctuation apart), or at white space only."""

@@ -131,7 +131,10 @@ def encoder_config(folder: Path) -> EncoderConfig:
 
 
 def trained_with(folder: Path) -> dict:
-    """What training noted in config.json under ``ner``: row_length (128 for models from elsewhere), case and compute_dtype."""
+    """What training noted in config.json under ``ner``: row_length (128 for models from elsewhere), case and compute_dtype.
+
+    ``iob2``: something is noted, so it was trained here, where tags are IOB2.
+    """
     config = read_config(folder)
     noted = config.get("ner")
     noted = noted if isinstance(noted, dict) else {}
@@ -139,7 +142,7 @@ def trained_with(folder: Path) -> dict:
     if case and config.get("type_vocab_size") != CASES:
         what = f"trained with --case, but type_vocab_size is {config.get('type_vocab_size')!r}, not {CASES}"
         raise InputError(what, path=folder / "config.json", mend="restore the file")
-    return {**noted, "row_length": length if type(length) is int and 8 <= length <= 512 else 128, "case": case}
+    return {**noted, "row_length": length if type(length) is int and 8 <= length <= 512 else 128, "case": case, "iob2": bool(noted)}
 
 
 def _compare_sizes(shape: EncoderConfig, folder: Path) -> None:

@@ -4,8 +4,8 @@
 [SEP] included, 0 behind them, and a mask that is 1 where there is a piece; of a model trained with --case also ``token_type_ids``, the case
 of each piece's word (``ner.wordpieces.word_case``; 0 for [CLS], [SEP] and throughout a sentence all small or all capital). It gives
 ``tags``, int32 [sentences, length], and ``scores``, float32 of the same shape: for each piece the tag's number and its softmax probability
-among the tags. A word's tag is that of its first piece. ``assets.extra/tags.json`` lists the tags by number; the tokenizer's files lie
-beside it. Products are in float32.
+among the tags. A word's tag is that of its first piece. Nothing in the graph keeps a sentence's tags to IOB2, as ner.decoding does here.
+``assets.extra/tags.json`` lists the tags by number; the tokenizer's files lie beside it. Products are in float32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ner.checkpoint import as_os_error
 from ner.errors import InputError
 from ner.fused import plain
 from ner.inference import model_folder
-from ner.step import tags_and_scores, trainable
+from ner.step import log_probabilities, trainable
 from ner.tagger import TaggingModel
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -72,7 +72,8 @@ class Served(tf.Module):
 
         def tag_some(fields):  # int32 [ROWS, length] each; padding (segment 0) sees padding only
             pieces, mask, *types = fields
-            return tags_and_scores(model, pieces, *(types or [tf.zeros_like(pieces)]), positions, mask)
+            found = log_probabilities(model, pieces, *(types or [tf.zeros_like(pieces)]), positions, mask)
+            return tf.argmax(found, axis=-1, output_type=tf.int32), tf.exp(tf.reduce_max(found, axis=-1))
 
         def tag(*fields):
             count = tf.shape(fields[0])[0]

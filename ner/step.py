@@ -116,25 +116,23 @@ def make_train_steps(strategy: tf.distribute.Strategy, replica_step, update_norm
     return train_steps
 
 
-def tags_and_scores(model: TaggingModel, pieces, types, positions, segments):
-    """Tag ids (int32) and their softmax probabilities among the real tags (float32), both [rows, length]; never the padding label."""
-    logits = model(pieces, types, positions, segments, tf.constant(0, tf.uint32), training=False)[..., : model.num_tags]
-    best = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    return best, tf.exp(tf.reduce_max(logits, axis=-1) - tf.reduce_logsumexp(logits, axis=-1))
+def log_probabilities(model: TaggingModel, pieces, types, positions, segments):
+    """Of the real tags, float32 [rows, length, tags]; the padding label is left out."""
+    logits = model(pieces, types, positions, segments, tf.constant(0, tf.uint32), training=False)
+    return tf.nn.log_softmax(logits[..., : model.num_tags])
 
 
 def make_predict_step(strategy: tf.distribute.Strategy, model: TaggingModel, *, jit: bool = False):
-    """``predict_step(iterator) -> (tag ids int32, scores float32)``, both [rows per step, length], in the order of the rows."""
+    """``predict_step(iterator) -> log-probabilities``, float32 [rows per step, length, tags], in the order of the rows."""
 
     def compute(*inputs):
-        return tags_and_scores(model, *inputs)
+        return log_probabilities(model, *inputs)
 
     if jit:
         compute = tf.function(compute, jit_compile=True)
 
     @tf.function
     def predict_step(iterator):
-        tags, scores = strategy.run(lambda batch: compute(*batch[:-1]), args=(next(iterator),))
-        return strategy.gather(tags, axis=0), strategy.gather(scores, axis=0)
+        return strategy.gather(strategy.run(lambda batch: compute(*batch[:-1]), args=(next(iterator),)), axis=0)
 
     return predict_step

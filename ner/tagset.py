@@ -60,13 +60,6 @@ class TagSet:
             what = f"the tag {error.args[0]!r} is not among the model's: {', '.join(self.names)}"
             raise InputError(what, mend="train on sentences that have it, or leave it out") from None
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """The tags of ids of shape [words]; ValueError for the padding label, which is never a prediction."""
-        array = np.asarray(ids, dtype=np.int64).reshape(-1)
-        if array.size and not 0 <= array.min() <= array.max() < self.num_tags:
-            raise ValueError(f"ids from {array.min()} to {array.max()}, tags from 0 to {self.num_tags - 1}")
-        return [self.names[i] for i in array.tolist()]
-
 
 def unseen(tagset: TagSet, sentences: Iterable[Sentence]) -> list[str]:
     """The sentences' tags that the set lacks, sorted."""

@@ -81,7 +81,7 @@ def test_a_model_told_of_case_must_have_its_token_types(folder):
     with pytest.raises(InputError, match="type_vocab_size is 2, not 5"):
         pretrained.trained_with(folder)
     set_key("type_vocab_size", 5)(folder)
-    assert pretrained.trained_with(folder) == {"row_length": 32, "case": True}
+    assert pretrained.trained_with(folder) == {"row_length": 32, "case": True, "iob2": True}
 
 
 def test_bare_and_old_checkpoints_load(folder):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from ner import batches, pretrained
+from ner.errors import RunStopped
 from ner.inference import predict_words
 from ner.optimizer import AdamW
 from ner.step import loss_and_gradients, make_predict_step, make_replica_step, make_train_steps, trainable
@@ -156,12 +157,12 @@ def test_predictions_are_the_same_for_every_replica_count(tiny, encoded, toy_sen
     for replicas in (1, 2, 4):
         strategy = strategy_of(replicas)
         model, _, _ = build(tiny, tags, strategy)
-        ids, scores = predict_words(make_predict_step(strategy, model), strategy, windows)
-        assert len(ids) == sum(len(s.words) for s in toy_sentences)
-        results.append((ids, scores))
-    for ids, scores in results[1:]:
-        np.testing.assert_array_equal(ids, results[0][0])
-        np.testing.assert_allclose(scores, results[0][1], atol=1e-6)
+        found = predict_words(make_predict_step(strategy, model), strategy, windows, tags.num_tags)
+        assert found.shape == (sum(len(s.words) for s in toy_sentences), tags.num_tags)
+        results.append(found)
+    for found in results[1:]:
+        np.testing.assert_array_equal(found.argmax(axis=1), results[0].argmax(axis=1))
+        np.testing.assert_allclose(found, results[0], atol=1e-5)
 
 
 def test_the_padding_label_is_never_predicted(tiny, encoded):
@@ -169,8 +170,18 @@ def test_the_padding_label_is_never_predicted(tiny, encoded):
     strategy = strategy_of(1)
     model, _, _ = build(tiny, tags, strategy)
     model.tag_bias.assign(np.array([0.0] * tags.num_tags + [1e9], np.float32))
-    ids, scores = predict_words(make_predict_step(strategy, model), strategy, windows)
-    assert ids.max() < tags.num_tags and (scores > 0).all() and (scores <= 1.0 + 1e-6).all()
+    found = predict_words(make_predict_step(strategy, model), strategy, windows, tags.num_tags)
+    assert (found <= 0).all()
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_scores_that_are_not_numbers_stop_the_run(tiny, encoded):
+    windows, _, tags = encoded
+    strategy = strategy_of(1)
+    model, _, _ = build(tiny, tags, strategy)
+    model.tag_bias.assign(np.full(model.tag_bias.shape, np.nan, np.float32))
+    with pytest.raises(RunStopped, match="lower learning rate"):
+        predict_words(make_predict_step(strategy, model), strategy, windows, tags.num_tags)
 
 
 def test_a_sentence_gets_the_same_tags_whatever_shares_its_row(tiny, encoded, toy_sentences):
@@ -180,6 +191,7 @@ def test_a_sentence_gets_the_same_tags_whatever_shares_its_row(tiny, encoded, to
     step = make_predict_step(strategy, model)
     pieces = WordPieces.load(tiny)
     words = [s.words for s in toy_sentences[:30]]
-    together, _ = predict_words(step, strategy, pieces.encode(words, ROW_LENGTH))
-    alone = np.concatenate([predict_words(step, strategy, pieces.encode([w], ROW_LENGTH))[0] for w in words])
-    np.testing.assert_array_equal(together, alone)
+    together = predict_words(step, strategy, pieces.encode(words, ROW_LENGTH), tags.num_tags)
+    alone = np.concatenate([predict_words(step, strategy, pieces.encode([w], ROW_LENGTH), tags.num_tags) for w in words])
+    np.testing.assert_array_equal(together.argmax(axis=1), alone.argmax(axis=1))
+    np.testing.assert_allclose(together, alone, atol=1e-5)
