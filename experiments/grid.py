@@ -6,9 +6,9 @@
 A run is an entry of the grid and a seed. It is trained by train.py or, where the entry says ``peer = true``, by Hugging Face's Trainer
 (trainer.py, in the environment that ``make bench`` makes), on the hash split of the corpus or a ``share`` of its training sentences; its
 epoch is chosen on validation, and only entries with ``test = true`` are scored on test. A run that is done is skipped, one that was
-interrupted continues from its checkpoint (the Trainer's starts anew). results/NAME-SEED.json is the record. An entry's ``patch`` is an
-idea that was tried and not kept (tried/NAME.patch): its runs take a copy of the commit with the patch applied. Later code moves on: it
-applies to the commit that the tables name.
+interrupted continues from its checkpoint (the Trainer's starts anew). results/NAME-SEED.json is the record. An entry with a ``commit`` runs
+that commit, whatever came after it, and with a ``patch`` that commit with tried/NAME.patch, an idea as it was tried. What the entries of a
+topic share stands once, under ``[topics.NAME]``.
 """
 
 from __future__ import annotations
@@ -42,22 +42,27 @@ RECORDS = HERE / "results"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A line of the grid: what is trained, on how much, and whether the test sentences are for it."""
+    """A line of the grid: what is trained, by which code, on how much, and whether the test sentences are for it."""
 
     name: str
     topic: str
     seeds: list[int]
     peer: bool = False
     test: bool = False
+    commit: str = ""
     patch: str = ""
     share: float = 1.0
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def read_grid(path: Path) -> tuple[Path, list[Entry]]:
-    """The experiment file that all runs start from, and the entries in their order."""
+def read_grid(path: Path) -> tuple[Path, list[Entry], dict[str, str]]:
+    """The experiment file that all runs start from, the entries in their order, and the notes on their topics."""
     grid = tomllib.loads(path.read_text(encoding="utf-8"))
-    return path.parent / grid["base"], [Entry(**{"seeds": grid["seeds"], **entry}) for entry in grid["runs"]]
+    topics: dict[str, dict] = grid.get("topics", {})
+    notes = {topic: shared.pop("note") for topic, shared in topics.items() if "note" in shared}
+    entries = [Entry(**{"seeds": grid["seeds"], **topics.get(entry["topic"], {}), **entry}) for entry in grid["runs"]]
+    assert topics.keys() <= {entry.topic for entry in entries}, "a topic without entries"
+    return path.parent / grid["base"], entries, notes
 
 
 def record_of(entry: Entry, seed: int) -> Path:
@@ -94,12 +99,15 @@ def flags(settings: dict[str, Any]) -> list[object]:
 
 def code_of(entry: Entry, runs: Path) -> Path:
     """The folder of the code that the entry runs: this one, or a copy of its commit with the entry's patch."""
-    if not entry.patch:
+    if not entry.commit:
+        assert not entry.patch, f"{entry.name}: name the commit that the patch is for"
         return ROOT
-    copy = runs / "code" / entry.patch
+    copy = runs / "code" / record_of(entry, 0).stem
     shutil.rmtree(copy, ignore_errors=True)
-    run("git", "clone", "--quiet", ROOT, copy)
-    run("git", "-C", copy, "apply", HERE / "tried" / f"{entry.patch}.patch")
+    run("git", "clone", "--quiet", "--no-checkout", ROOT, copy)
+    run("git", "-C", copy, "checkout", "--quiet", "--detach", entry.commit)
+    if entry.patch:
+        run("git", "-C", copy, "apply", HERE / "tried" / f"{entry.patch}.patch")
     return copy
 
 
@@ -188,13 +196,11 @@ def main() -> None:
     parser.add_argument("--beside", action="store_true", help="other work runs on the machine: the run's times are not shown")
     given = parser.parse_args()
     given.grid, given.runs = given.grid.resolve(), given.runs.resolve()
-    base, entries = read_grid(given.grid)
+    base, entries, _ = read_grid(given.grid)
     split, encoder = Split(given.data, given.runs / "split"), pretrained.find(load_toml(base).encoder)
     RECORDS.mkdir(exist_ok=True)
     for entry, seed in to_do(entries, given.only):
-        ran = commit()
-        if entry.patch and ran.endswith("+"):
-            raise SystemExit(f"error: {entry.name!r} runs a copy of the commit, and files differ from it; commit them first")
+        ran = entry.commit or commit()
         output, began = given.runs / record_of(entry, seed).stem, time.time()
         train = functools.partial(train_peer, encoder, given.peers) if entry.peer else functools.partial(train_ours, base)
         found = train(entry, seed, split, output)

@@ -1,4 +1,4 @@
-"""experiments/RESULTS.md and its figure, from the records of grid.py and nothing else.
+"""experiments/RESULTS.md and its figures, from the records of grid.py and nothing else.
 
     python experiments/tables.py experiments/grids/gmb.toml
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +95,7 @@ def ablations(title: str, entries: list[Entry], runs: Runs) -> str:
         speed = [spread(column, ",.0f") for column in zip(*times, strict=True)] if times else ["", ""]
         rows.append([entry.name, settings, f"{entry.share:g}", str(len(some)), *scores, *speed])
     header = ["", "settings", "share of training", "seeds", "validation F1", "macro", "tokens/s", "seconds"]
-    return f"## {title.capitalize()}\n\n{markdown(header, rows)}"
+    return f"## {title[0].upper()}{title[1:]}\n\n{markdown(header, rows)}"
 
 
 def errors(record: dict) -> str:
@@ -121,29 +121,49 @@ def errors(record: dict) -> str:
     return "\n\n".join([f"## Errors of {record['run']} on test", *tables, noise])
 
 
-def draw_curves(entries: list[Entry], runs: Runs, path: Path) -> bool:
-    """F1 against wall-clock, a line a run; nothing where nothing is run."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "ner"  # the same bytes each time
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    drawn = [entry for entry in entries if timed(runs[entry.name])]
-    for number, entry in enumerate(drawn):
+def draw_wall_clock(entries: list[Entry], runs: Runs, axes) -> None:
+    """Validation F1 against seconds of training, a line a run that had the machine alone."""
+    for number, entry in enumerate(entries):
         for order, record in enumerate(timed(runs[entry.name])):
             seconds, f1 = zip(*((epoch["seconds"], epoch["f1"]) for epoch in record["epochs"]), strict=True)
             axes.plot(seconds, f1, marker="o", color=f"C{number}", label=entry.name if order == 0 else None)
-    axes.set_xlabel("seconds of training")
-    axes.set_xlim(left=0)
-    axes.set_ylabel("validation F1")
-    axes.grid(alpha=0.3)
+    axes.set(xlabel="seconds of training", xlim=(0, None), ylabel="validation F1")
+
+
+def draw_sizes(entries: list[Entry], runs: Runs, axes) -> None:
+    """Validation F1 against the share of the training sentences, a point a run."""
+    for entry in entries:
+        for record in runs[entry.name]:
+            axes.plot(100 * entry.share, best(record)["f1"], "oC0")
+    axes.set(xlabel="% of the training sentences", xscale="log", ylabel="validation F1")
+
+
+def draw_row_lengths(entries: list[Entry], runs: Runs, axes) -> None:
+    """Training speed against the rows' length, a point a run that had the machine alone."""
+    for entry in entries:
+        for record in timed(runs[entry.name]):
+            axes.plot(entry.settings["row_length"], record["tokens_per_second"], "oC0")
+    axes.set(xlabel="word pieces a row", ylabel="tokens/s", ylim=(0, None))
+
+
+def save(draw: Callable, entries: list[Entry], runs: Runs, path: Path) -> bool:
+    """One figure as SVG, the same bytes each time; none where nothing is run."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "ner"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    draw(entries, runs, axes)
+    drawn = bool(axes.lines)
     if drawn:
-        axes.legend()
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend()
         figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
-    return bool(drawn)
+    return drawn
 
 
 def commands(runs: Runs) -> str:
@@ -155,15 +175,22 @@ def commands(runs: Runs) -> str:
 
 
 def main(grid: str) -> None:
-    _, entries = read_grid(Path(grid))
+    _, entries, notes = read_grid(Path(grid))
     runs = load(entries)
+    topics = {topic: [entry for entry in entries if entry.topic == topic] for topic in dict.fromkeys(entry.topic for entry in entries)}
     parts = [HEAD.format(grid=Path(grid).name)]
-    for topic in dict.fromkeys(entry.topic for entry in entries):
-        some = [entry for entry in entries if entry.topic == topic]
+    for topic, some in topics.items():
         if topic != "curves":
             parts.append(headline(some, runs) if topic == "headline" else ablations(topic, some, runs))
-    if draw_curves([entry for entry in entries if entry.topic in ("headline", "curves")], runs, HERE / "curves.svg"):
-        parts.append("## F1 against wall-clock\n\n![validation F1 against seconds of training](curves.svg)")
+            parts += [notes[topic]] if topic in notes else []
+    figures = {
+        "F1 against wall-clock": (draw_wall_clock, topics.get("headline", []) + topics.get("curves", []), "curves.svg"),
+        "F1 against training sentences": (draw_sizes, entries[:1] + topics.get("training sentences", []), "sizes.svg"),
+        "Speed against row length": (draw_row_lengths, topics.get("row length", []), "row_lengths.svg"),
+    }
+    for title, (draw, some, name) in figures.items():
+        if save(draw, some, runs, HERE / name):
+            parts.append(f"## {title}\n\n![{title}]({name})")
     if ERRORS.exists():
         parts.append(errors(json.loads(ERRORS.read_text(encoding="utf-8"))))
     parts.append(commands(runs))

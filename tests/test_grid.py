@@ -20,6 +20,10 @@ from ner.corpus import Sentence  # noqa: E402
 
 GRID = """base = "../base.toml"
 seeds = [0, 1]
+[topics.ablations]
+note = "Of one commit."
+share = 0.5
+seeds = [0]
 [[runs]]
 name = "ours"
 topic = "headline"
@@ -33,8 +37,6 @@ settings = { rows = 32 }
 [[runs]]
 name = "half"
 topic = "ablations"
-share = 0.5
-seeds = [0]
 """
 
 
@@ -75,24 +77,26 @@ def write(entries, *runs):
 
 
 def test_what_is_done_is_skipped_and_first_seeds_come_first(folder):
-    _, entries = grid.read_grid(folder / "grid.toml")
+    _, entries, _ = grid.read_grid(folder / "grid.toml")
     assert [(e.name, s) for e, s in grid.to_do(entries, None)] == [("ours", 0), ("theirs", 0), ("ours", 1), ("theirs", 1), ("half", 0)]
     write(entries, ("ours", 0, 9))
     assert [(e.name, s) for e, s in grid.to_do(entries, "ours,half")] == [("ours", 1), ("half", 0)]
 
 
 def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder):
-    _, entries = grid.read_grid(folder / "grid.toml")
+    _, entries, _ = grid.read_grid(folder / "grid.toml")
     write(entries, ("ours", 0, 9), ("ours", 1, 8), ("theirs", 0, 1))
     tables.main(str(folder / "grid.toml"))
-    first = [(folder / name).read_bytes() for name in ("RESULTS.md", "curves.svg")]
+    names = ("RESULTS.md", "curves.svg", "sizes.svg")
+    assert not (folder / "row_lengths.svg").exists()  # none is run
+    first = [(folder / name).read_bytes() for name in names]
     tables.main(str(folder / "grid.toml"))
-    assert [(folder / name).read_bytes() for name in ("RESULTS.md", "curves.svg")] == first
+    assert [(folder / name).read_bytes() for name in names] == first
     text = first[0].decode()
     assert "| theirs | 1 | 0.1000 |" in text
     assert "| ours | 2 | 0.8500 ± 0.0707 |" in text
     assert text.count("| 20 |") == 2  # seconds of the runs that had the machine alone, one of each
-    assert "| half | as the experiment file | 0.5 | 0 |  |" in text
+    assert "| half | as the experiment file | 0.5 | 0 |  |" in text and "\n\nOf one commit.\n\n" in text
 
 
 def test_errors_of_a_model_and_of_the_annotation(folder, monkeypatch):
@@ -114,9 +118,10 @@ def test_errors_of_a_model_and_of_the_annotation(folder, monkeypatch):
 
 
 def test_every_patch_is_a_file(folder):
-    _, entries = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
+    _, entries, _ = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
     tried = {entry.patch for entry in entries if entry.patch}
     assert tried == {path.stem for path in (EXPERIMENTS / "tried").glob("*.patch")}
+    assert all(entry.commit for entry in entries if entry.patch)
     assert grid.code_of(entries[0], folder) == grid.ROOT
 
 
@@ -125,7 +130,7 @@ def test_settings_become_flags():
 
 
 def test_a_second_seed_alike_narrows_no_interval(folder):
-    _, entries = grid.read_grid(folder / "grid.toml")
+    _, entries, _ = grid.read_grid(folder / "grid.toml")
     cells = []
     for seed in (0, 1):
         write(entries, ("ours", seed, 7), ("theirs", seed, 5))
@@ -136,11 +141,11 @@ def test_a_second_seed_alike_narrows_no_interval(folder):
 
 
 def test_counts_survive_the_record(folder):
-    _, entries = grid.read_grid(folder / "grid.toml")
+    _, entries, _ = grid.read_grid(folder / "grid.toml")
     assert tables.counts(record(entries[0], 0, 7)).sum(0).tolist() == [7, 10, 10]
 
 
 def test_the_shipped_grid_is_one(folder):
-    base, entries = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
+    base, entries, _ = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
     assert base.resolve() == EXPERIMENTS / "gmb_minilm.toml"
     assert len({grid.record_of(e, s) for e in entries for s in e.seeds}) == sum(len(e.seeds) for e in entries)
