@@ -1,6 +1,6 @@
 """What a model gets wrong on test, and how much of it the annotation itself leaves open: results/errors.json, for tables.py.
 
-    python experiments/errors.py --data ner_dataset.csv --predictions runs/grid/this_loop-0/test.conll
+    python experiments/errors.py --data ner_dataset.csv --predictions runs/grid/this_loop-0-COMMIT/test.conll
 
 The predictions are of evaluate.py. The annotation is judged by sentences that stand in the corpus more than once: every two copies are
 two annotations of one text, and the F1 of one against the other is their agreement A. If each is the truth with errors of its own, a

@@ -6,9 +6,9 @@
 A run is an entry of the grid and a seed. It is trained by train.py or, where the entry says ``peer = true``, by Hugging Face's Trainer
 (trainer.py, in the environment that ``make bench`` makes), on the hash split of the corpus or a ``share`` of its training sentences; its
 epoch is chosen on validation, and only entries with ``test = true`` are scored on test. A run that is done is skipped, one that was
-interrupted continues from its checkpoint (the Trainer's starts anew). results/NAME-SEED.json is the record. An entry with a ``commit`` runs
-that commit, whatever came after it, and with a ``patch`` that commit with tried/NAME.patch, an idea as it was tried. What the entries of a
-topic share stands once, under ``[topics.NAME]``.
+interrupted continues from its checkpoint if the commit is the same, but its times are not shown (the Trainer's starts anew). results/NAME-
+SEED.json is the record. An entry with a ``commit`` runs that commit, whatever came after it, and with a ``patch`` that commit with
+tried/NAME.patch, an idea as it was tried. What the entries of a topic share stands once, under ``[topics.NAME]``.
 """
 
 from __future__ import annotations
@@ -115,7 +115,20 @@ def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) 
     """train.py, then evaluate.py's predictions of the best epoch."""
     files = ["--train", split.train(entry.share), "--validation", split.folder / "validation.jsonl", "--test", split.folder / "test.jsonl"]
     code = code_of(entry, output.parent)
-    run(sys.executable, code / "train.py", "--config", base, *files, *flags(entry.settings), "--seed", seed, "--output", output, "--resume")
+    config = code / base.resolve().relative_to(ROOT)
+    run(
+        sys.executable,
+        code / "train.py",
+        "--config",
+        config,
+        *files,
+        *flags(entry.settings),
+        "--seed",
+        seed,
+        "--output",
+        output,
+        "--resume",
+    )
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     epochs = [
         {
@@ -146,10 +159,12 @@ def train_peer(encoder: Path, peers: str, entry: Entry, seed: int, split: Split,
     epochs, gold = [], [s.tags for s in split.parts["validation"]]
     for number, one in enumerate(found["epochs"], 1):
         scores = scoring.score(gold, one["validation"])
-        epochs.append({"epoch": number, "seconds": one["seconds"], **{k: getattr(scores, k) for k in ("f1", "f1_strict", "macro_f1")}})
+        numbers = {k: getattr(scores, k) for k in ("f1", "f1_strict", "macro_f1")}
+        numbers["f1_iob2"] = scoring.score(gold, one["validation_iob2"]).f1
+        epochs.append({"epoch": number, "seconds": one["seconds"], **numbers})
     best = max(epochs, key=lambda epoch: epoch["f1"])["epoch"]
     predicted = {"test": found["epochs"][best - 1]["test"]} if entry.test else {}
-    return {"epochs": epochs, "tokens_per_second": found["tokens_per_second"], "predicted": predicted}
+    return {"epochs": epochs, "tokens_per_second": found["tokens_per_second"], "versions": found["versions"], "predicted": predicted}
 
 
 def scored(gold: list[list[str]], predicted: list[list[str]]) -> dict:
@@ -201,7 +216,8 @@ def main() -> None:
     RECORDS.mkdir(exist_ok=True)
     for entry, seed in to_do(entries, given.only):
         ran = entry.commit or commit()
-        output, began = given.runs / record_of(entry, seed).stem, time.time()
+        output, began = given.runs / f"{record_of(entry, seed).stem}-{ran}", time.time()  # other code does not continue it
+        resumed = output.exists() and not entry.peer
         train = functools.partial(train_peer, encoder, given.peers) if entry.peer else functools.partial(train_ours, base)
         found = train(entry, seed, split, output)
         predicted = found.pop("predicted")
@@ -214,7 +230,7 @@ def main() -> None:
             "machine": results.machine(),
             "versions": worker.versions(),
             "wall_seconds": round(time.time() - began),
-            "alone": not given.beside,
+            "alone": not given.beside and not resumed,
             **found,
             **{name: scored([s.tags for s in split.parts[name]], tags) for name, tags in predicted.items()},
         }

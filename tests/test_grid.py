@@ -35,6 +35,12 @@ test = true
 peer = true
 settings = { rows = 32 }
 [[runs]]
+name = "trial"
+topic = "trials"
+seeds = [0]
+peer = true
+settings = { rows = 8 }
+[[runs]]
 name = "half"
 topic = "ablations"
 """
@@ -44,7 +50,7 @@ def record(entry, seed, right):
     """A run of two epochs whose second is the better one, with ``right`` of ten entities found on test."""
     gold = [["B-geo", "O"]] * 10
     predicted = [["B-geo", "O"]] * right + [["O", "B-per"]] * (10 - right)
-    epochs = [{"epoch": n, "seconds": 10.0 * n, "f1": 0.1 * n, "f1_strict": 0.1 * n, "macro_f1": 0.2} for n in (1, 2)]
+    epochs = [{"epoch": n, "seconds": 10.0 * n, "f1": 0.1 * n, "f1_strict": 0.1 * n, "macro_f1": 0.2, "f1_iob2": 0.3} for n in (1, 2)]
     return {
         "entry": {"name": entry.name},
         "seed": seed,
@@ -78,14 +84,21 @@ def write(entries, *runs):
 
 def test_what_is_done_is_skipped_and_first_seeds_come_first(folder):
     _, entries, _ = grid.read_grid(folder / "grid.toml")
-    assert [(e.name, s) for e, s in grid.to_do(entries, None)] == [("ours", 0), ("theirs", 0), ("ours", 1), ("theirs", 1), ("half", 0)]
+    assert [(e.name, s) for e, s in grid.to_do(entries, None)] == [
+        ("ours", 0),
+        ("theirs", 0),
+        ("ours", 1),
+        ("theirs", 1),
+        ("trial", 0),
+        ("half", 0),
+    ]
     write(entries, ("ours", 0, 9))
     assert [(e.name, s) for e, s in grid.to_do(entries, "ours,half")] == [("ours", 1), ("half", 0)]
 
 
 def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder):
     _, entries, _ = grid.read_grid(folder / "grid.toml")
-    write(entries, ("ours", 0, 9), ("ours", 1, 8), ("theirs", 0, 1))
+    write(entries, ("ours", 0, 9), ("ours", 1, 8), ("theirs", 0, 1), ("trial", 0, 0))
     tables.main(str(folder / "grid.toml"))
     names = ("RESULTS.md", "curves.svg", "sizes.svg")
     assert not (folder / "row_lengths.svg").exists()  # none is run
@@ -95,7 +108,8 @@ def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder
     text = first[0].decode()
     assert "| theirs | 1 | 0.1000 |" in text
     assert "| ours | 2 | 0.8500 ± 0.0707 |" in text
-    assert text.count("| 20 |") == 2  # seconds of the runs that had the machine alone, one of each
+    assert "| trial | rows 8 | 1 | 1 | 0.2000 | 0.2000 | 0.3000 |" in text
+    assert text.count("| 20 |") == 3  # seconds of the runs that had the machine alone, one of each
     assert "| half | as the experiment file | 0.5 | 0 |  |" in text and "\n\nOf one commit.\n\n" in text
 
 
