@@ -116,19 +116,8 @@ def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) 
     files = ["--train", split.train(entry.share), "--validation", split.folder / "validation.jsonl", "--test", split.folder / "test.jsonl"]
     code = code_of(entry, output.parent)
     config = code / base.resolve().relative_to(ROOT)
-    run(
-        sys.executable,
-        code / "train.py",
-        "--config",
-        config,
-        *files,
-        *flags(entry.settings),
-        "--seed",
-        seed,
-        "--output",
-        output,
-        "--resume",
-    )
+    options = [*files, *flags(entry.settings), "--seed", seed, "--output", output, "--resume"]
+    run(sys.executable, code / "train.py", "--config", config, *options)
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     epochs = [
         {
