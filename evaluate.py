@@ -41,7 +41,7 @@ class Arguments:
 def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
     if not given.data and (given.format or given.encoding):
-        raise InputError("--format and --encoding say how to read --data, which is not given", mend="give --data FILE, or leave them out")
+        raise InputError("--format and --encoding say how to read --data, which is not given", hint="give --data FILE, or leave them out")
     from ner.inference import Tagger, model_folder
     from ner.strategy import import_tensorflow
 
@@ -108,13 +108,13 @@ def corpus_of(given: Arguments, say) -> tuple[list, str]:
             return dataset.read(given.data, config, say), given.data
     else:
         if run is None:
-            raise InputError("not a run folder, so it names no corpus", path=given.ckpt, mend="give --data FILE")
+            raise InputError("not a run folder, so it names no corpus", path=given.ckpt, hint="give --data FILE")
         config, part = trained, given.split or "validation"
     splits = dataset.load(config, say)
     if part == "all":
         return [s for name in splits for s in splits[name]], "all splits"
     if part not in splits:
-        raise InputError(f"the run has no {part} split", path=given.ckpt, mend=f"give --split {' or '.join(splits)}, or --data FILE")
+        raise InputError(f"the run has no {part} split", path=given.ckpt, hint=f"give --split {' or '.join(splits)}, or --data FILE")
     return splits[part], f"{part} split"
 
 

@@ -38,7 +38,7 @@ class Arguments:
 def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
     if bool(given.text) == bool(given.input):
-        raise InputError("give texts or --input, one of them", mend='python predict.py --ckpt runs/x "alex lives in london"')
+        raise InputError("give texts or --input, one of them", hint='python predict.py --ckpt runs/x "alex lives in london"')
     from ner.inference import Tagger, model_folder
     from ner.strategy import import_tensorflow
 
@@ -69,9 +69,9 @@ def read_lines(path: str) -> Iterator[str]:
                 try:
                     yield line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    raise InputError(f"not UTF-8 ({error.reason})", path=path, line=number, mend="convert the file to UTF-8") from None
+                    raise InputError(f"not UTF-8 ({error.reason})", path=path, line=number, hint="convert the file to UTF-8") from None
     except OSError as error:
-        raise InputError(error.strerror or "cannot be read", path=path, mend="give --input a text file") from None
+        raise InputError(error.strerror or "cannot be read", path=path, hint="give --input a text file") from None
 
 
 if __name__ == "__main__":

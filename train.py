@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
         shape = dataclasses.replace(shape, type_vocab_size=CASES)
     longest = shape.max_position_embeddings
     if config.row_length and config.row_length > longest:
-        raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", mend=f"give at most {longest}")
+        raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
     windows = {"train": word_pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest)}
     row_length = windows["train"].row_length
     windows["validation"] = word_pieces.encode_cached([s.words for s in splits["validation"]], row_length)
@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> int:
         say(f"{output}: finished already, best validation F1 {state.best_f1} in epoch {state.best_epoch}")
         return 0
     if len(devices.of_all_workers(state.step)) > 1:
-        raise InputError("the workers do not resume from the same step", path=output, mend="give all of them one shared --output")
+        raise InputError("the workers do not resume from the same step", path=output, hint="give all of them one shared --output")
     writes = devices.chief and not config.dry_run
     if writes:
         run_folder.prepare(config, state)

@@ -27,17 +27,17 @@ MEND = "give GMB's own ner_dataset.csv"
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
-        raise InputError("two arguments are needed", mend="python experiments/gmb_split.py ner_dataset.csv FOLDER")
+        raise InputError("two arguments are needed", hint="python experiments/gmb_split.py ner_dataset.csv FOLDER")
     source, folder = arguments[0], Path(arguments[1])
     sentences = corpus.read(source)
     ids = pd.read_csv(source, usecols=[0], dtype=str, keep_default_na=False, encoding="cp1252", encoding_errors="replace").iloc[:, 0]
     order = np.argsort(ids[ids != ""].to_numpy(dtype=str), kind="stable")
     if len(order) != len(sentences):
-        raise InputError(f"{len(order):,} sentence ids for {len(sentences):,} sentences", path=source, mend=MEND)
+        raise InputError(f"{len(order):,} sentence ids for {len(sentences):,} sentences", path=source, hint=MEND)
     ordered = [sentences[i] for i in order]
     cut = int(0.9 * len(ordered))
     if cut <= HELD_BACK:
-        raise InputError(f"only {len(ordered):,} sentences; {HELD_BACK:,} are held back", path=source, mend=MEND)
+        raise InputError(f"only {len(ordered):,} sentences; {HELD_BACK:,} are held back", path=source, hint=MEND)
     held = set(np.random.Generator(np.random.Philox(key=0)).choice(cut, HELD_BACK, replace=False).tolist())
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in {

@@ -134,22 +134,22 @@ class Config:
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise InputError(f"{name} = {value} is out of range", mend=f"give {name} a value from {low:,} to {high:,}")
+                raise InputError(f"{name} = {value} is out of range", hint=f"give {name} a value from {low:,} to {high:,}")
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
-                raise InputError(f"{name} {value!r} is not Unicode text", mend="rename the file, or give another name")
+                raise InputError(f"{name} {value!r} is not Unicode text", hint="rename the file, or give another name")
         if self.learning_rate * self.weight_decay >= 1:
-            raise InputError("learning_rate x weight_decay is 1 or more: an update would take all of a weight", mend="lower one of them")
+            raise InputError("learning_rate x weight_decay is 1 or more: an update would take all of a weight", hint="lower one of them")
         if self.accumulate > self.rows:
-            raise InputError(f"{self.rows} rows do not fill {self.accumulate} micro-batches", mend="lower accumulate, or raise rows")
+            raise InputError(f"{self.rows} rows do not fill {self.accumulate} micro-batches", hint="lower accumulate, or raise rows")
         if self.overwrite and self.resume:
-            raise InputError("--overwrite and --resume are opposites", mend="give one of them")
+            raise InputError("--overwrite and --resume are opposites", hint="give one of them")
         if self.cpu_replicas and (self.gpus or self.tpu not in ("auto", "none")):
-            raise InputError("--cpu-replicas goes with the CPU alone", mend="leave out --gpus and --tpu NAME, or --cpu-replicas")
+            raise InputError("--cpu-replicas goes with the CPU alone", hint="leave out --gpus and --tpu NAME, or --cpu-replicas")
         if self.data and (self.train or self.validation or self.test):
-            raise InputError("both data and train/validation/test are given", mend="give one corpus to split, or split files")
+            raise InputError("both data and train/validation/test are given", hint="give one corpus to split, or split files")
         if bool(self.train) != bool(self.validation) or (self.test and not self.train):
-            raise InputError("train and validation files go together", mend="give --train and --validation (and perhaps --test)")
+            raise InputError("train and validation files go together", hint="give --train and --validation (and perhaps --test)")
 
 
 def _is_unicode(text: str) -> bool:
@@ -203,7 +203,7 @@ def parse(kind: type[Arguments], arguments: list[str], default: Arguments | None
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise InputError(_usage_error(errors.getvalue()), mend=f"see python {Path(sys.argv[0]).name} --help") from None
+        raise InputError(_usage_error(errors.getvalue()), hint=f"see python {Path(sys.argv[0]).name} --help") from None
 
 
 def _usage_error(box: str) -> str:
@@ -246,18 +246,18 @@ def load_toml(path: str | Path) -> Config:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            error.strerror or "cannot be read", path=path, mend="name a TOML file such as experiments/quickstart.toml"
+            error.strerror or "cannot be read", path=path, hint="name a TOML file such as experiments/quickstart.toml"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"not valid TOML: {error}", path=path, mend="write it as KEY = VALUE lines") from None
+        raise InputError(f"not valid TOML: {error}", path=path, hint="write it as KEY = VALUE lines") from None
     kinds = typing.get_type_hints(Config)
     for key, value in values.items():
         if key not in kinds:
             near = difflib.get_close_matches(key, kinds, n=1, cutoff=0.0)[0]
-            raise InputError(f"unknown key {key!r}", path=path, line=_key_line(path, key), mend=f"did you mean {near!r}?")
+            raise InputError(f"unknown key {key!r}", path=path, line=_key_line(path, key), hint=f"did you mean {near!r}?")
         if not _has_type(value, kinds[key]):
             wanted = str(kinds[key]).replace("typing.", "") if not isinstance(kinds[key], type) else kinds[key].__name__
-            raise InputError(f"{key} = {value!r} has the wrong type", path=path, line=_key_line(path, key), mend=f"give it a {wanted}")
+            raise InputError(f"{key} = {value!r} has the wrong type", path=path, line=_key_line(path, key), hint=f"give it a {wanted}")
     for key in DATA_KEYS:
         if values.get(key):
             values[key] = os.path.abspath(path.parent / values[key])
@@ -266,7 +266,7 @@ def load_toml(path: str | Path) -> Config:
     try:
         return Config(**values)
     except InputError as error:
-        raise InputError(str(error).split("; ")[0], path=path, mend=str(error).split("; ", 1)[1]) from None
+        raise InputError(str(error).split("; ")[0], path=path, hint=str(error).split("; ", 1)[1]) from None
 
 
 def _has_type(value: object, kind: object) -> bool:

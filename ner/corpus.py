@@ -95,18 +95,18 @@ def read(path: str | os.PathLike[str], *, format: str | None = None, encoding: s
     else:
         sentences = _read_json(text, path, layout)
     if not sentences:
-        raise InputError("holds no sentence", mend="give a file with at least one annotated sentence", path=path)
+        raise InputError("holds no sentence", hint="give a file with at least one annotated sentence", path=path)
     return sentences
 
 
 def _layout(path: Path, format: str | None) -> str:
     """One of ``FORMATS``, or ``json`` where the first object is still to decide."""
     if format is not None and format not in FORMATS:
-        raise InputError(f"unknown format {format!r}", mend=f"choose one of {', '.join(FORMATS)}", path=path)
+        raise InputError(f"unknown format {format!r}", hint=f"choose one of {', '.join(FORMATS)}", path=path)
     layout = format or _SUFFIXES.get(path.suffix.lower())
     if layout is None:
         what = f"the suffix {path.suffix!r} does not tell the format" if path.suffix else "no suffix to tell the format"
-        raise InputError(what, mend=f"name it with --format {'|'.join(FORMATS)}", path=path)
+        raise InputError(what, hint=f"name it with --format {'|'.join(FORMATS)}", path=path)
     return layout
 
 
@@ -115,17 +115,17 @@ def _text(path: Path, encoding: str | None) -> str:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise InputError(what, mend="give an existing file that you may read", path=path) from None
+        raise InputError(what, hint="give an existing file that you may read", path=path) from None
     for magic, name in _PACKED.items():
         if data.startswith(magic):
-            raise InputError(f"is a {name} file, not text", mend="unpack it and give what is inside", path=path)
+            raise InputError(f"is a {name} file, not text", hint="unpack it and give what is inside", path=path)
     text = (_guess(data, path) if encoding is None else _decode(data, path, encoding)).removeprefix("\ufeff")
     if not text.strip():
-        raise InputError("is empty", mend="give a file with at least one annotated sentence", path=path)
+        raise InputError("is empty", hint="give a file with at least one annotated sentence", path=path)
     if bad := _UNWRITABLE.search(text):
         raise InputError(
             "holds a NUL character" if bad.group() == "\0" else "holds an unpaired surrogate",
-            mend="it is not the text that was meant: a binary file, a damaged one or another encoding (see --encoding)",
+            hint="it is not the text that was meant: a binary file, a damaged one or another encoding (see --encoding)",
             path=path,
             line=text.count("\n", 0, bad.start()) + 1,
         )
@@ -138,16 +138,16 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
     except UnicodeDecodeError as error:
         what = f"byte 0x{data[error.start : error.start + 1].hex()} is not {encoding} ({error.reason})"
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(what, mend="name another --encoding, or none to have it found", path=path, line=line) from None
+        raise InputError(what, hint="name another --encoding, or none to have it found", path=path, line=line) from None
     except (LookupError, ValueError):  # no such codec, one that is not for text, a name with a NUL in it
-        mend = "name one that Python knows, such as utf-8, cp1252 or utf-16"
-        raise InputError(f"{encoding!r} is no text encoding", mend=mend, path=path) from None
+        hint = "name one that Python knows, such as utf-8, cp1252 or utf-16"
+        raise InputError(f"{encoding!r} is no text encoding", hint=hint, path=path) from None
 
 
 def _guess(data: bytes, path: Path) -> str:
     """UTF-8, else cp1252. A file that is mostly sound UTF-8 is damaged rather than cp1252, and refused."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError("is UTF-16 text", mend="save it as UTF-8 or give --encoding utf-16", path=path)
+        raise InputError("is UTF-16 text", hint="save it as UTF-8 or give --encoding utf-16", path=path)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -156,7 +156,7 @@ def _guess(data: bytes, path: Path) -> str:
         if len(re.findall(r"[^\x00-\x7f\ufffd]", lenient)) > damaged:
             what = f"byte 0x{data[error.start]:02x} breaks a file that is otherwise UTF-8"
             line = data.count(b"\n", 0, error.start) + 1
-            raise InputError(what, mend="repair it or name its --encoding", path=path, line=line) from None
+            raise InputError(what, hint="repair it or name its --encoding", path=path, line=line) from None
         return codecs.charmap_decode(data, "strict", _CP1252)[0]
 
 
@@ -190,15 +190,15 @@ def _read_csv(text: str, path: Path) -> list[Sentence]:
                 words, tags = [], []
                 sentences.append(Sentence(words, tags))
             elif not sentences:
-                mend = "fill 'Sentence #' on the first row of every sentence"
-                raise InputError("the first row has no sentence id", mend=mend, path=path, line=line)
+                hint = "fill 'Sentence #' on the first row of every sentence"
+                raise InputError("the first row has no sentence id", hint=hint, path=path, line=line)
             previous = number
             words.append(known_words[word])
             tags.append(known_tags[tag])
     except csv.Error as error:
         what = f"a row that is not CSV ({str(error).partition(' - ')[0]})"
-        mend = "balance its quotes (one inside a quoted field is written twice) and end rows with line feeds"
-        raise InputError(what, mend=mend, path=path, line=end + 1) from None
+        hint = "balance its quotes (one inside a quoted field is written twice) and end rows with line feeds"
+        raise InputError(what, hint=hint, path=path, line=end + 1) from None
     return sentences
 
 
@@ -209,19 +209,19 @@ def _columns(header: list[str], path: Path) -> list[int]:
     delimiters = {";": "semicolons", "\t": "tabs", "|": "bars"}
     found = next((name for c, name in delimiters.items() if len(header) == 1 and c in header[0]), None)
     if found:
-        what, mend = f"columns are parted by {found}, not commas", "save it with commas"
+        what, hint = f"columns are parted by {found}, not commas", "save it with commas"
     else:
         absent = ", ".join(repr(name) for name in _CSV_COLUMNS if header.count(name) != 1)
-        what, mend = f"the header lacks, or repeats, {absent}", f"start the file with {','.join(_CSV_COLUMNS)}"
-    raise InputError(what, mend=mend + ", or name another --format", path=path, line=1)
+        what, hint = f"the header lacks, or repeats, {absent}", f"start the file with {','.join(_CSV_COLUMNS)}"
+    raise InputError(what, hint=hint + ", or name another --format", path=path, line=1)
 
 
 def _refuse_row(row: list[str], width: int, path: Path, line: int, end: int) -> NoReturn:
     what = f"{len(row)} fields where the header has {width}"
-    mend = "give the row one field per column and quote a field that holds a comma"
+    hint = "give the row one field per column and quote a field that holds a comma"
     if end > line:
-        what, mend = f"{what}, in a row that runs on to line {end}", "close the quote that is left open in it"
-    raise InputError(what, mend=mend, path=path, line=line)
+        what, hint = f"{what}, in a row that runs on to line {end}", "close the quote that is left open in it"
+    raise InputError(what, hint=hint, path=path, line=line)
 
 
 def _read_conll(text: str, path: Path) -> list[Sentence]:
@@ -234,7 +234,7 @@ def _read_conll(text: str, path: Path) -> list[Sentence]:
     for line, row in enumerate(text.split("\n"), 1):
         row = row.rstrip("\r")
         if "\r" in row:
-            raise InputError("a carriage return inside a line", mend="end lines all one way", path=path, line=line)
+            raise InputError("a carriage return inside a line", hint="end lines all one way", path=path, line=line)
         fields = columns(row)
         if not fields or fields[0] == "-DOCSTART-":
             words, tags = [], []
@@ -258,20 +258,20 @@ def _read_conll(text: str, path: Path) -> list[Sentence]:
 
 def _refuse_columns(found: int, wanted: str, path: Path, line: int) -> NoReturn:
     what = f"{found} column{'s' * (found > 1)}"
-    raise InputError(what, mend=f"give the line {wanted}, or name another --format", path=path, line=line)
+    raise InputError(what, hint=f"give the line {wanted}, or name another --format", path=path, line=line)
 
 
 def _word(word: str, path: Path, line: int) -> str:
     """``word``, or an error where it is none."""
     if fault := _word_fault(word):
-        raise InputError(f"a word {fault}", mend="give it a text or delete the row", path=path, line=line)
+        raise InputError(f"a word {fault}", hint="give it a text or delete the row", path=path, line=line)
     return word
 
 
 def _tag(tag: str, path: Path, line: int) -> str:
     """``tag``, or an error where it is none."""
     if not is_tag(tag):
-        raise InputError(f"tag {tag!r} is not {TAG_RULE}", mend="correct it", path=path, line=line)
+        raise InputError(f"tag {tag!r} is not {TAG_RULE}", hint="correct it", path=path, line=line)
     return tag
 
 
@@ -309,7 +309,7 @@ def _read_json(text: str, path: Path, layout: str) -> list[Sentence]:
         except _Unfit as error:
             fault = str(error)
         if fault:
-            raise InputError(fault, mend="correct the line or name another --format", path=path, line=line)
+            raise InputError(fault, hint="correct the line or name another --format", path=path, line=line)
         sentences.append(sentence)
     return sentences
 
@@ -326,10 +326,10 @@ def _objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             record = json.loads(row)
         except (ValueError, RecursionError) as error:
             what = f"broken JSON ({getattr(error, 'msg', None) or error})"
-            raise InputError(what, mend="write one whole object a line", path=path, line=line) from None
+            raise InputError(what, hint="write one whole object a line", path=path, line=line) from None
         if not isinstance(record, dict):
             what = f"a JSON {type(record).__name__}, not an object"
-            raise InputError(what, mend="write one whole object a line (JSON Lines)", path=path, line=line)
+            raise InputError(what, hint="write one whole object a line (JSON Lines)", path=path, line=line)
         yield line, record
 
 
@@ -441,14 +441,14 @@ def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format
             number = 0
             for number, sentence in enumerate(sentences, 1):
                 if fault := _sentence_fault(*sentence) or _unholdable(sentence, layout):
-                    mend = "correct it or write another format (jsonl holds any word)"
-                    raise InputError(f"sentence {number}: {fault}", mend=mend, path=path)
+                    hint = "correct it or write another format (jsonl holds any word)"
+                    raise InputError(f"sentence {number}: {fault}", hint=hint, path=path)
                 file.write(_lines(sentence, number, layout))
             if not number:
-                raise InputError("no sentence to write", mend="give at least one", path=path)
+                raise InputError("no sentence to write", hint="give at least one", path=path)
     except (OSError, ValueError) as error:
         what = f"cannot be written ({getattr(error, 'strerror', None) or error})"
-        raise InputError(what, mend="name a file in an existing folder that you may write to", path=path) from error
+        raise InputError(what, hint="name a file in an existing folder that you may write to", path=path) from error
 
 
 @contextmanager
@@ -592,7 +592,7 @@ def split(
     """
     if len(fractions) != 3 or not all(f > 0 for f in fractions) or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         given = ", ".join(map(str, fractions))
-        raise InputError(f"split fractions {given}", mend="give three numbers above 0 that sum to 1")
+        raise InputError(f"split fractions {given}", hint="give three numbers above 0 that sum to 1")
     parts: dict[str, list[Sentence]] = {name: [] for name in SPLITS}
     key = str(seed).encode()
     for sentence in sentences:
@@ -603,8 +603,8 @@ def split(
     for name, part_sentences in parts.items():
         if not part_sentences:
             total = sum(map(len, parts.values()))
-            mend = "use more sentences, other fractions or a file for each split"
-            raise InputError(f"no sentence of {total} falls to the {name} split", mend=mend, path=path)
+            hint = "use more sentences, other fractions or a file for each split"
+            raise InputError(f"no sentence of {total} falls to the {name} split", hint=hint, path=path)
     return parts
 
 

@@ -145,9 +145,9 @@ def _keep_metrics(path: Path, step: int) -> None:
                 last = found
         except (ValueError, KeyError, TypeError):
             if number < len(lines):
-                raise InputError("damaged: not a JSON record", path=path, line=number, mend="restore the file, or start anew") from None
+                raise InputError("damaged: not a JSON record", path=path, line=number, hint="restore the file, or start anew") from None
     if last != step:
-        raise InputError(f"ends at step {last}, the checkpoint at {step}", path=path, mend="restore the file, or --overwrite the run")
+        raise InputError(f"ends at step {last}, the checkpoint at {step}", path=path, hint="restore the file, or --overwrite the run")
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(b"".join(kept))
     os.replace(partial, path)

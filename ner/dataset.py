@@ -93,9 +93,9 @@ def check_trainable(splits: dict[str, list[Sentence]], config: Config) -> None:
     where = config.train or config.data
     train = splits["train"]
     if len(train) < 2:
-        raise InputError(f"{len(train)} training sentence", path=where, mend="train on at least two")
+        raise InputError(f"{len(train)} training sentence", path=where, hint="train on at least two")
     if all(tag == "O" for sentence in train for tag in sentence.tags):
-        raise InputError("the training sentences have no entity, only O tags", path=where, mend="annotate some entities")
+        raise InputError("the training sentences have no entity, only O tags", path=where, hint="annotate some entities")
     known = tagset.TagSet.fit(train)
     for name in SPLITS[1:]:
         unseen = tagset.unseen(known, splits.get(name, []))
@@ -103,5 +103,5 @@ def check_trainable(splits: dict[str, list[Sentence]], config: Config) -> None:
             raise InputError(
                 f"tags of the {name} split that training lacks: {', '.join(unseen)}",
                 path=getattr(config, name) or where,
-                mend="add training sentences with them, or --unseen-tags missed scores their entities as missed",
+                hint="add training sentences with them, or --unseen-tags missed scores their entities as missed",
             )

@@ -6,18 +6,18 @@ import os
 
 
 class InputError(Exception):
-    """Bad input or usage. ``str(error)`` is the whole message, always a single line: ``FILE:LINE: what; mend``.
+    """Bad input or usage. ``str(error)`` is the whole message, always a single line: ``FILE:LINE: what; hint``.
 
     Args:
         what: what is wrong, in plain words.
-        mend: what the user can do about it.
+        hint: what the user can do about it.
         path: the file or folder at fault, if any; control characters in it are escaped.
         line: the 1-based line in that file, if known.
     """
 
-    def __init__(self, what: str, *, mend: str, path: str | os.PathLike | None = None, line: int | None = None):
+    def __init__(self, what: str, *, hint: str, path: str | os.PathLike | None = None, line: int | None = None):
         where = "" if path is None else printable(os.fspath(path)) + (f":{line}" if line else "") + ": "
-        super().__init__(f"{where}{printable(what)}; {printable(mend)}")
+        super().__init__(f"{where}{printable(what)}; {printable(hint)}")
 
 
 class RunStopped(Exception):

@@ -135,11 +135,11 @@ def model_folder(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         raise InputError(
-            "no such folder" if not path.exists() else "not a folder", path=path, mend="give --ckpt a run folder or a model folder"
+            "no such folder" if not path.exists() else "not a folder", path=path, hint="give --ckpt a run folder or a model folder"
         )
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return folder
     raise InputError(
-        "not a trained model: no config.json here or in model/", path=path, mend="give --ckpt a run folder whose training saved a model"
+        "not a trained model: no config.json here or in model/", path=path, hint="give --ckpt a run folder whose training saved a model"
     )

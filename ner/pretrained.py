@@ -55,7 +55,7 @@ def find(name: str, revision: str | None = None) -> Path:
     if name and Path(name).is_dir():
         return Path(name)
     if not name or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError("no such folder", path=name, mend="name a checkpoint folder, or a model on the Hugging Face hub")
+        raise InputError("no such folder", path=name, hint="name a checkpoint folder, or a model on the Hugging Face hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -68,12 +68,12 @@ def find(name: str, revision: str | None = None) -> Path:
             return carried
         return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
     except HFValidationError:
-        raise InputError(f"{name!r} is neither a folder nor a name on the hub", mend="give --encoder a folder or OWNER/NAME") from None
+        raise InputError(f"{name!r} is neither a folder nor a name on the hub", hint="give --encoder a folder or OWNER/NAME") from None
     except Exception as error:  # the hub's client raises many kinds for: unknown name, no network, offline mode
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(
             f"encoder {name!r} is not in the hub's cache or an installed package, and the hub did not give it ({reason})",
-            mend="check the name, go online, or give --encoder a folder",
+            hint="check the name, go online, or give --encoder a folder",
         ) from None
 
 
@@ -83,7 +83,7 @@ def _packaged(package: str, folder: str, published: str) -> Path | None:
         return None
     path = Path(spec.submodule_search_locations[0]) / folder
     if sha256(path / "model.safetensors") != published:
-        raise InputError("damaged: its sha256 is not the published one", path=path / "model.safetensors", mend=f"reinstall {package}")
+        raise InputError("damaged: its sha256 is not the published one", path=path / "model.safetensors", hint=f"reinstall {package}")
     return path
 
 
@@ -93,17 +93,17 @@ def read_config(folder: Path) -> dict:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError("no config.json, so not a model folder", path=folder, mend="name a run folder or a Hugging Face model") from None
+        raise InputError("no config.json, so not a model folder", path=folder, hint="name a run folder or a Hugging Face model") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot be read ({error})", path=path, mend="fetch the checkpoint again") from None
+        raise InputError(f"cannot be read ({error})", path=path, hint="fetch the checkpoint again") from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "bert":
-        raise InputError(f"model_type is {kind!r}, not 'bert'", path=path, mend="use a BERT checkpoint")
+        raise InputError(f"model_type is {kind!r}, not 'bert'", path=path, hint="use a BERT checkpoint")
     for key, wanted in {"position_embedding_type": "absolute", "is_decoder": False}.items():
         if config.get(key, wanted) != wanted:
-            raise InputError(f"{key} {config[key]!r} is not supported", path=path, mend=f"use a BERT with {key} {wanted!r}")
+            raise InputError(f"{key} {config[key]!r} is not supported", path=path, hint=f"use a BERT with {key} {wanted!r}")
     if str(config.get("hidden_act", "gelu")) not in ACTIVATIONS:
-        raise InputError(f"hidden_act {config['hidden_act']!r} is not supported", path=path, mend=f"one of {', '.join(ACTIVATIONS)} is")
+        raise InputError(f"hidden_act {config['hidden_act']!r} is not supported", path=path, hint=f"one of {', '.join(ACTIVATIONS)} is")
     return config
 
 
@@ -116,16 +116,16 @@ def encoder_config(folder: Path) -> EncoderConfig:
             values[field.name] = config[field.name]
             kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "str": (str,)}[str(field.type)]
             if not isinstance(config[field.name], kinds) or isinstance(config[field.name], bool):
-                raise InputError(f"{field.name} is {config[field.name]!r}", path=folder / "config.json", mend=f"it must be a {field.type}")
+                raise InputError(f"{field.name} is {config[field.name]!r}", path=folder / "config.json", hint=f"it must be a {field.type}")
         elif field.default is dataclasses.MISSING:
-            raise InputError(f"{field.name} is missing", path=folder / "config.json", mend="use a complete BERT checkpoint")
+            raise InputError(f"{field.name} is missing", path=folder / "config.json", hint="use a complete BERT checkpoint")
     shape = EncoderConfig(**values)
     for name, (low, high) in RANGES.items():
         if not low <= getattr(shape, name) <= high:  # NaN too
             what = f"{name} is {getattr(shape, name)!r}, not from {low:,} to {high:,}"
-            raise InputError(what, path=folder / "config.json", mend="use a complete BERT checkpoint")
+            raise InputError(what, path=folder / "config.json", hint="use a complete BERT checkpoint")
     if shape.hidden_size % shape.num_attention_heads:
-        raise InputError("hidden_size does not divide into num_attention_heads", path=folder / "config.json", mend="fetch it again")
+        raise InputError("hidden_size does not divide into num_attention_heads", path=folder / "config.json", hint="fetch it again")
     _compare_sizes(shape, folder)
     return shape
 
@@ -141,7 +141,7 @@ def trained_with(folder: Path) -> dict:
     length, case = noted.get("row_length", 128), noted.get("case") is True
     if case and config.get("type_vocab_size") != CASES:
         what = f"trained with --case, but type_vocab_size is {config.get('type_vocab_size')!r}, not {CASES}"
-        raise InputError(what, path=folder / "config.json", mend="restore the file")
+        raise InputError(what, path=folder / "config.json", hint="restore the file")
     return {**noted, "row_length": length if type(length) is int and 8 <= length <= 512 else 128, "case": case, "iob2": bool(noted)}
 
 
@@ -152,10 +152,10 @@ def _compare_sizes(shape: EncoderConfig, folder: Path) -> None:
     asked = shape.hidden_size * rows + shape.num_hidden_layers * matrices
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise InputError("no model.safetensors", path=folder, mend="use a checkpoint with safetensors weights")
+        raise InputError("no model.safetensors", path=folder, hint="use a checkpoint with safetensors weights")
     if asked > path.stat().st_size:  # a weight takes two bytes or more
         what = f"config.json asks for {asked:,} weights, more than a file of {path.stat().st_size:,} bytes can hold"
-        raise InputError(what, path=path, mend="use the checkpoint's own config.json and weights")
+        raise InputError(what, path=path, hint="use the checkpoint's own config.json and weights")
 
 
 def layout(model: TaggingModel) -> list[tuple[list[str], keras.Variable]]:
@@ -200,7 +200,7 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise InputError(f"cannot be read ({error})", path=path, mend="fetch the checkpoint again") from None
+        raise InputError(f"cannot be read ({error})", path=path, hint="fetch the checkpoint again") from None
     renamed = {}
     for name, tensor in tensors.items():
         if not name.startswith(UNUSED):
@@ -249,7 +249,7 @@ def load(model: TaggingModel, folder: Path, *, classifier: bool) -> None:
         raise InputError(
             f"weights do not fit config.json: {', '.join(problems[:5])}{more}",
             path=folder / "model.safetensors",
-            mend="use the checkpoint's own config.json and weights",
+            hint="use the checkpoint's own config.json and weights",
         )
     for variable, value in values:
         variable.assign(value)
@@ -309,11 +309,11 @@ def verify(folder: Path) -> None:
     lines = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()]
     for name in MODEL_FILES:
         if name not in (*(listed for *_, listed in lines), SUMS, "README.md") and (folder / name).is_file():
-            raise InputError(f"{SUMS} does not list {name!r}", path=folder, mend=f"restore the folder, or delete {SUMS}")
+            raise InputError(f"{SUMS} does not list {name!r}", path=folder, hint=f"restore the folder, or delete {SUMS}")
     for expected, _, name in lines:
         if Path(name).name != name or not (folder / name).is_file() or sha256(folder / name) != expected:
             what = f"{name!r} is not what {SUMS} says: damaged, or changed since training"
-            raise InputError(what, path=folder, mend=f"restore the folder; if the change was meant, delete {SUMS}")
+            raise InputError(what, path=folder, hint=f"restore the folder; if the change was meant, delete {SUMS}")
 
 
 def replace_folder(new: Path, old: Path) -> None:
@@ -333,11 +333,11 @@ def tag_names(folder: Path) -> tuple[str, ...]:
         names = {int(number): str(tag) for number, tag in config["id2label"].items()}
         tags = tuple(names[number] for number in range(len(names)))
     except (KeyError, ValueError, AttributeError):
-        raise InputError("config.json has no id2label", path=folder, mend="use a token-classification model") from None
+        raise InputError("config.json has no id2label", path=folder, hint="use a token-classification model") from None
     if others := [tag for tag in tags if is_tag(tag) and tag[0] in "ESLU"]:
         what = f"the label {others[0]!r} is of IOBES or BILOU, in which models are not read"
-        raise InputError(what, path=folder / "config.json", mend="use a model with tags such as O, B-geo, I-geo")
+        raise InputError(what, path=folder / "config.json", hint="use a model with tags such as O, B-geo, I-geo")
     if wrong := [tag for tag in tags if not is_tag(tag)]:
         what = f"the label {wrong[0]!r} is not {TAG_RULE}"
-        raise InputError(what, path=folder / "config.json", mend="give id2label tags such as O, B-geo, I-geo")
+        raise InputError(what, path=folder / "config.json", hint="give id2label tags such as O, B-geo, I-geo")
     return tags

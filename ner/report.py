@@ -31,7 +31,7 @@ def check_target(path: str | None) -> None:
     parent = next(folder for folder in target.parents if folder.exists())
     if target.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         what = "is a folder" if target.is_dir() else f"cannot be written: {str(parent)!r} is no folder that you may write to"
-        raise InputError(what, mend="name a file in a folder you may write to", path=path)
+        raise InputError(what, hint="name a file in a folder you may write to", path=path)
 
 
 def write_predictions(path: str | os.PathLike, words: Sentences, gold: Sentences, predicted: Sentences) -> None:
@@ -153,10 +153,10 @@ def _write(path: str | os.PathLike, text: str) -> None:
         beside.replace(target)
     except UnicodeEncodeError as error:
         what = f"cannot hold the character U+{ord(error.object[error.start]):04X}, half of a surrogate pair"
-        raise InputError(what, mend="take it out of the data", path=path) from None
+        raise InputError(what, hint="take it out of the data", path=path) from None
     except OSError as error:
         what = f"cannot be written: {error.strerror or error}"
-        raise InputError(what, mend="name a file in a folder you may write to", path=path) from None
+        raise InputError(what, hint="name a file in a folder you may write to", path=path) from None
     finally:
         with suppress(OSError):
             beside.unlink()  # gone already unless something went wrong

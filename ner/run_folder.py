@@ -55,23 +55,23 @@ def check(config: Config) -> None:
     """Refuse a folder that holds something, unless the run is resumed or (a run folder with nothing else in it only) overwritten."""
     output = Path(config.output or "")
     if output.exists() and not output.is_dir():
-        raise InputError("is a file", path=output, mend="give --output a folder")
+        raise InputError("is a file", path=output, hint="give --output a folder")
     # A run that was killed before it had a configuration leaves no more than its partial one.
     if not output.exists() or {path.name for path in output.iterdir()} <= {".config.toml.partial"}:
         return
     if not (config.overwrite or config.resume):
-        raise InputError("is not empty", path=output, mend="give another --output, --resume it, or --overwrite it")
+        raise InputError("is not empty", path=output, hint="give another --output, --resume it, or --overwrite it")
     if not is_run(output):
-        raise InputError("is not a run folder, so it is left alone", path=output, mend="give --output another folder")
+        raise InputError("is not a run folder, so it is left alone", path=output, hint="give --output another folder")
     for folder, known in ((output, PARTS), (output / "model", MODEL_FILES)):
         strangers = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.is_dir() else []
         if strangers and (config.overwrite or folder != output):  # the next better epoch replaces model/
-            raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=folder, mend="move it away, or give another --output")
+            raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=folder, hint="move it away, or give another --output")
     if config.overwrite:
         for key in (*DATA_KEYS, "encoder", "config"):
             value = getattr(config, key)
             if value and os.path.exists(value) and Path(os.path.realpath(value)).is_relative_to(os.path.realpath(output)):
-                raise InputError(f"--overwrite would delete {key} {value!r}", path=output, mend="give another --output")
+                raise InputError(f"--overwrite would delete {key} {value!r}", path=output, hint="give another --output")
 
 
 def is_run(output: Path) -> bool:
@@ -91,7 +91,7 @@ def prepare(config: Config, state: State) -> None:
     if state.step:
         return
     if not config.overwrite and (output / "model").exists() and not (output / "checkpoints").is_dir():
-        raise InputError("has a model but its checkpoints are gone", path=output, mend="--overwrite it to start anew")
+        raise InputError("has a model but its checkpoints are gone", path=output, hint="--overwrite it to start anew")
     try:
         output.mkdir(parents=True, exist_ok=True)
         partial = output / ".config.toml.partial"
@@ -106,7 +106,7 @@ def prepare(config: Config, state: State) -> None:
                 path.unlink(missing_ok=True)
         (output / "checkpoints").mkdir()
     except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror})", path=output, mend="give --output a folder you can write") from None
+        raise InputError(f"cannot be written ({error.strerror})", path=output, hint="give --output a folder you can write") from None
 
 
 def hparams(config: Config) -> dict[str, bool | int | float | str]:
@@ -130,7 +130,7 @@ def resume(checkpoints: Checkpoints, say: Callable[[str], None]) -> State:
     """The state of the newest whole checkpoint, its variables loaded; a fresh one where there is none. Refuses another run's."""
     found = checkpoints.newest(say)
     if found is None and checkpoints.steps():
-        raise InputError("no checkpoint in it is whole", path=checkpoints.folder, mend="--overwrite the run to start anew")
+        raise InputError("no checkpoint in it is whole", path=checkpoints.folder, hint="--overwrite the run to start anew")
     if found is None:
         return State()
     path, record = found
@@ -138,7 +138,7 @@ def resume(checkpoints: Checkpoints, say: Callable[[str], None]) -> State:
         raise InputError(
             f"--resume of another run: {'; '.join(changed)}",
             path=path.parent.parent,
-            mend="give the run's own settings, or another --output",
+            hint="give the run's own settings, or another --output",
         )
     state = checkpoints.restore(path, record)
     say(f"resumed from {path.name} (epoch {state.epoch + 1}, step {state.step_in_epoch} of it)")

@@ -36,14 +36,14 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
     """
     folder = model_folder(ckpt)
     if output.exists() and not (overwrite and (output / "saved_model.pb").is_file()):
-        raise InputError("is there already", path=output, mend="give another --output, or --overwrite a SavedModel")
+        raise InputError("is there already", path=output, hint="give another --output, or --overwrite a SavedModel")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
-        raise InputError("holds the model itself", path=output, mend="give another --output")
+        raise InputError("holds the model itself", path=output, hint="give another --output")
     shape, names = pretrained.encoder_config(folder), pretrained.tag_names(folder)
     trained = pretrained.trained_with(folder)
     length = length or min(trained["row_length"], shape.max_position_embeddings)
     if not 3 <= length <= shape.max_position_embeddings:
-        raise InputError(f"--length {length} is not from 3 to the encoder's {shape.max_position_embeddings} positions", mend="give another")
+        raise InputError(f"--length {length} is not from 3 to the encoder's {shape.max_position_embeddings} positions", hint="give another")
     model = TaggingModel(shape, len(names), compute_dtype=tf.float32)
     pretrained.load(model, folder, classifier=True)
     partial = output.with_name(f".{output.name}.partial")

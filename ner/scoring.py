@@ -284,7 +284,7 @@ def _check(gold: Sentences, predicted: Sentences) -> None:
         raise ValueError("gold and predicted differ in their number of sentences or of words in a sentence")
     for tag in sorted({tag for sentences in (gold, predicted) for sentence in sentences for tag in sentence}):
         if not re.fullmatch(r"O|[BI]-.+", tag, re.DOTALL):
-            raise InputError(f"tag {tag!r} is not an IOB2 tag", mend="use O, B-TYPE and I-TYPE tags only")
+            raise InputError(f"tag {tag!r} is not an IOB2 tag", hint="use O, B-TYPE and I-TYPE tags only")
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:

@@ -113,7 +113,7 @@ def _choose(tpu: str, timeout: float, look_timeout: float, gpus: int | None, cpu
         try:
             json.loads(os.environ["TF_CONFIG"])["task"]
         except (ValueError, KeyError, TypeError):
-            raise InputError("TF_CONFIG is not JSON with a cluster and a task", mend="mend the variable, or unset it") from None
+            raise InputError("TF_CONFIG is not JSON with a cluster and a task", hint="hint the variable, or unset it") from None
         with silent_stderr():
             strategy = tf.distribute.MultiWorkerMirroredStrategy()
         resolver = strategy.cluster_resolver
@@ -123,7 +123,7 @@ def _choose(tpu: str, timeout: float, look_timeout: float, gpus: int | None, cpu
         return Devices(strategy, _kind(), f"{resolver.task_type} {resolver.task_id} of {count} workers, as TF_CONFIG says", chief, count)
     found = tf.config.list_physical_devices("GPU")
     if gpus and gpus > len(found):
-        raise InputError(f"--gpus {gpus}, but this machine has {len(found)}", mend="ask for fewer, or leave --gpus out")
+        raise InputError(f"--gpus {gpus}, but this machine has {len(found)}", hint="ask for fewer, or leave --gpus out")
     if found:
         tf.config.set_visible_devices(found[:gpus], "GPU")
         count = len(found[:gpus])
@@ -178,7 +178,7 @@ def _tpu_strategy(name: str, timeout: float, look_timeout: float):
             return tf.distribute.TPUStrategy(resolver)
         except Exception as error:  # google.auth, requests, tf.errors and ValueError alike mean: not reachable
             reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-            raise InputError(f"TPU {name!r} cannot be used: {reason}", mend="check its name and state, or use --tpu none") from None
+            raise InputError(f"TPU {name!r} cannot be used: {reason}", hint="check its name and state, or use --tpu none") from None
 
 
 def _probe(address: str, timeout: float) -> None:
@@ -187,7 +187,7 @@ def _probe(address: str, timeout: float) -> None:
     try:
         socket.create_connection((parts.hostname or "", parts.port or 8470), timeout=timeout).close()
     except (OSError, ValueError) as error:
-        raise InputError(f"no TPU answers at {address} ({error})", mend="check the address, or use --tpu none") from None
+        raise InputError(f"no TPU answers at {address} ({error})", hint="check the address, or use --tpu none") from None
 
 
 @contextlib.contextmanager

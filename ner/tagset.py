@@ -27,7 +27,7 @@ class TagSet:
         object.__setattr__(self, "names", tuple(self.names))
         if not self.names or len(set(self.names)) < len(self.names):
             what = f"{len(self.names)} tags, {len(set(self.names))} of them distinct"
-            raise InputError(what, mend="give each tag of the model once")
+            raise InputError(what, hint="give each tag of the model once")
 
     @classmethod
     def fit(cls, sentences: Iterable[Sentence]) -> TagSet:
@@ -58,7 +58,7 @@ class TagSet:
             return np.fromiter(map(index.__getitem__, chain.from_iterable(tags)), np.int32, sum(map(len, tags)))
         except KeyError as error:
             what = f"the tag {error.args[0]!r} is not among the model's: {', '.join(self.names)}"
-            raise InputError(what, mend="train on sentences that have it, or leave it out") from None
+            raise InputError(what, hint="train on sentences that have it, or leave it out") from None
 
 
 def unseen(tagset: TagSet, sentences: Iterable[Sentence]) -> list[str]:
@@ -168,11 +168,11 @@ def _retag(flat: _Flat, prefix: np.ndarray) -> list[Sentence]:
     ]
 
 
-def _refuse(flat: _Flat, wrong: np.ndarray, rule: str, mend: str) -> NoReturn:
+def _refuse(flat: _Flat, wrong: np.ndarray, rule: str, hint: str) -> NoReturn:
     """An error at the first of the words that are wrong."""
     at = int(wrong.argmax())
     number = int(np.searchsorted(flat.starts, at, side="right"))
     position = at - int(flat.starts[number - 1])
     word, tag = flat.sentences[number - 1].words[position], flat.names[flat.ids[at]]
     what = f"sentence {number}, word {position + 1} ({word!r}): tag {tag!r}; {rule}"
-    raise InputError(what, mend=mend, path=flat.path)
+    raise InputError(what, hint=hint, path=flat.path)

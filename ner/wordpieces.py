@@ -75,7 +75,7 @@ class WordPieces:
         for name in ("[CLS]", "[SEP]", "[UNK]"):
             number = tokenizer.token_to_id(name)
             if number is None:
-                raise InputError(f"the vocabulary has no {name}", path=path, mend="use a BERT checkpoint with a WordPiece tokenizer")
+                raise InputError(f"the vocabulary has no {name}", path=path, hint="use a BERT checkpoint with a WordPiece tokenizer")
             ids[name] = number
         self.cls, self.sep, self.unk = ids["[CLS]"], ids["[SEP]"], ids["[UNK]"]
 
@@ -89,7 +89,7 @@ class WordPieces:
         largest = max(loaded.tokenizer.get_vocab(with_added_tokens=True).values())
         if vocab_size is not None and largest >= vocab_size:
             what = f"the tokenizer gives ids up to {largest}, the encoder has {vocab_size} word pieces"
-            raise InputError(what, path=folder, mend="use the checkpoint's own tokenizer")
+            raise InputError(what, path=folder, hint="use the checkpoint's own tokenizer")
         return loaded
 
     @classmethod
@@ -106,8 +106,8 @@ class WordPieces:
         except InputError:
             raise
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise InputError(f"the tokenizer cannot be read ({error})", path=folder, mend="fetch the checkpoint again") from None
-        raise InputError("no tokenizer.json or vocab.txt", path=folder, mend="use a complete BERT checkpoint folder")
+            raise InputError(f"the tokenizer cannot be read ({error})", path=folder, hint="fetch the checkpoint again") from None
+        raise InputError("no tokenizer.json or vocab.txt", path=folder, hint="use a complete BERT checkpoint folder")
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
         """Pieces of each word, at least one ([UNK] for a word the tokenizer makes nothing of)."""
