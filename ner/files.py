@@ -1,0 +1,98 @@
+"""Writing files and folders so that a reader, or a run killed at any instant, finds the old content or the new, never half of one.
+
+Everything is written beside its target as ``.NAME.partial`` (files: ``.NAME.PID.partial``), synced to the disk, and renamed into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new binary file that takes the place of ``path`` at the end of the block, unless the block raises.
+
+    Missing folders are made. A link stays a link: its target is replaced. A pipe or a device (such as /dev/null) is written to directly.
+
+    Raises:
+        OSError: the file cannot be written, or ``path`` is a folder.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", os.fspath(path))
+    if target.exists() and not target.is_file():
+        with open(target, "wb") as file:
+            yield file
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def write(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Replace the file ``path`` by ``content``; text is written as UTF-8."""
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new, empty folder that takes the place of ``path`` at the end of the block, unless the block raises.
+
+    A reader sees the old folder or the new one, or for an instant none.
+    """
+    partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    for inside in (*partial.rglob("*"), partial):
+        sync(inside)
+    shutil.rmtree(previous, ignore_errors=True)
+    if path.exists():
+        os.rename(path, previous)
+    os.rename(partial, path)
+    sync(path.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk holds the file or folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def tensorflow_errors_as_os_errors(path: Path) -> Iterator[None]:
+    """Raise TensorFlow's file errors (a full disk, a folder that may not be written) as OSError, which run_main prints as one line."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = str(error.message).strip().split("\n")[0]
+        raise OSError(errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else errno.EIO, reason, str(path)) from None
