@@ -35,12 +35,13 @@ def main(arguments: list[str]) -> int:
     from ner.strategy import import_tensorflow
 
     import_tensorflow()
-    from ner import corpus, pretrained, tagset
+    from ner import formats, pretrained, tagset
     from ner.progress import say
     from ner.scoring import spans
+    from ner.sentences import conflicts
     from ner.wordpieces import WordPieces
 
-    raw = corpus.read(given.file, format=given.format, encoding=given.encoding)
+    raw = formats.read(given.file, format=given.format, encoding=given.encoding)
     sentences, scheme = tagset.to_iob2(raw, given.file)
     say(f"{given.file}: {len(sentences):,} sentences, {sum(len(s.words) for s in sentences):,} words, tags in {scheme}")
 
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> int:
         say(f"  {kind:<12} {count:>8,}   {len(names[kind]):,} distinct")
 
     copies = len(sentences) - len({tuple(s.words) for s in sentences})
-    say(f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {corpus.conflicts(sentences):,}")
+    say(f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {conflicts(sentences):,}")
 
     folder = pretrained.find(given.encoder)
     shape = pretrained.encoder_config(folder)

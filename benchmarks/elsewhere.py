@@ -26,7 +26,7 @@ from scipy.special import log_softmax
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from ner import corpus, pretrained, scoring  # noqa: E402
+from ner import formats, pretrained, scoring  # noqa: E402
 from ner.config import Config  # noqa: E402
 from ner.decoding import decode  # noqa: E402
 from ner.inference import Tagger, model_folder  # noqa: E402
@@ -80,13 +80,13 @@ def main() -> None:
     parser.add_argument("--peers", default=str(ROOT / ".venv-bench" / "bin" / "python"), help="Python of the peers' environment")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
-    sentences, model = corpus.read(given.test), model_folder(given.ckpt)
+    sentences, model = formats.read(given.test), model_folder(given.ckpt)
     words = [s.words for s in sentences]
     with tempfile.TemporaryDirectory(prefix="elsewhere-") as name:
         folder = Path(name)
-        sample = {part: corpus.read(ROOT / "sample" / f"{part}.csv") for part in ("train", "validation")}
+        sample = {part: formats.read(ROOT / "sample" / f"{part}.csv") for part in ("train", "validation")}
         for part, some in sample.items():
-            corpus.write(folder / f"{part}.jsonl", some)
+            formats.write(folder / f"{part}.jsonl", some)
         encoder = pretrained.find(Config.encoder)
         files = [model, given.test, encoder, folder / "train.jsonl", folder / "validation.jsonl", folder]
         script = [given.peers, str(Path(__file__).with_name("elsewhere_torch.py"))]

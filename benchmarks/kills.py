@@ -42,10 +42,10 @@ class Tally:
 
 def make_corpus(folder: Path) -> None:
     """train.conll and validation.conll: the first sentences of the shipped sample."""
-    from ner import corpus
+    from ner import formats
 
     for name, count in (("train", 200), ("validation", 60)):
-        corpus.write(folder / f"{name}.conll", corpus.read(ROOT / "sample" / f"{name}.csv")[:count])
+        formats.write(folder / f"{name}.conll", formats.read(ROOT / "sample" / f"{name}.csv")[:count])
 
 
 def command(folder: Path, output: Path) -> list[str]:

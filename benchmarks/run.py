@@ -236,10 +236,10 @@ def scaling(bench: Benchmark) -> tuple[list[Table], object]:
 
 
 def plain_text(bench: Benchmark) -> str:
-    from ner import corpus
+    from ner import formats
 
     path = bench.folder / "test.txt"
-    path.write_text("".join(" ".join(s.words) + "\n" for s in corpus.read(bench.test)), encoding="utf-8")
+    path.write_text("".join(" ".join(s.words) + "\n" for s in formats.read(bench.test)), encoding="utf-8")
     return str(path)
 
 
@@ -256,9 +256,9 @@ def predict_memory(model: str, text: str) -> float:
 
 def time_to_f1(bench: Benchmark) -> tuple[list[Table], object]:
     """Ours and the Trainer trained to the end, in slices by turns; after each epoch the test file is scored, outside the clock."""
-    from ner import corpus, scoring
+    from ner import formats, scoring
 
-    epochs, gold = bench.given.epochs, [s.tags for s in corpus.read(bench.test)]
+    epochs, gold = bench.given.epochs, [s.tags for s in formats.read(bench.test)]
     options = {"epochs": epochs, "test": bench.test}
     lengths = {"ours": epochs, "ours quick": epochs - 1}  # the learning rate ends at zero in each
     quick = ["--encoder-dropout", "0"]  # fewer epochs need less of it

@@ -130,10 +130,10 @@ def epoch_of(config: Config, rows: int) -> Epoch | None:
         return None
     import numpy as np
 
-    from ner import batches, corpus, pretrained
+    from ner import batches, formats, pretrained
     from ner.wordpieces import WordPieces
 
-    sentences = corpus.read(gmb)[:43163]  # as many as the source text trains on
+    sentences = formats.read(gmb)[:43163]  # as many as the source text trains on
     word_pieces = WordPieces.load(pretrained.find("sentence-transformers/all-MiniLM-L6-v2"))
     windows = word_pieces.encode_cached([s.words for s in sentences], row_length(config))
     labels = batches.Labels(np.zeros(windows.num_words, np.int32), padding_id=17)

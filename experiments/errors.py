@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from ner import dataset, scoring  # noqa: E402
 from ner.config import Config  # noqa: E402
-from ner.corpus import Sentence  # noqa: E402
+from ner.sentences import Sentence  # noqa: E402
 
 RECORD = HERE / "results" / "errors.json"
 MOST = 10  # names shown of each type

@@ -17,7 +17,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ner import corpus  # noqa: E402
+from ner import formats  # noqa: E402
 from ner.cli import run_main  # noqa: E402
 from ner.errors import InputError  # noqa: E402
 
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
         raise InputError("two arguments are needed", hint="python experiments/gmb_split.py ner_dataset.csv FOLDER")
     source, folder = arguments[0], Path(arguments[1])
-    sentences = corpus.read(source)
+    sentences = formats.read(source)
     ids = pd.read_csv(source, usecols=[0], dtype=str, keep_default_na=False, encoding="cp1252", encoding_errors="replace").iloc[:, 0]
     order = np.argsort(ids[ids != ""].to_numpy(dtype=str), kind="stable")
     if len(order) != len(sentences):
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         "train": [s for i, s in enumerate(ordered[:cut]) if i not in held],
         "held_back": [s for i, s in enumerate(ordered[:cut]) if i in held],
     }.items():
-        corpus.write(folder / f"{name}.jsonl", part)
+        formats.write(folder / f"{name}.jsonl", part)
         print(f"{folder / name}.jsonl: {len(part):,} sentences")
     return 0
 

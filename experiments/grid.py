@@ -34,8 +34,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import results  # noqa: E402
 import worker  # noqa: E402
 
-from ner import corpus, dataset, pretrained, scoring  # noqa: E402
+from ner import dataset, formats, pretrained, scoring  # noqa: E402
 from ner.config import Config, load_toml  # noqa: E402
+from ner.sentences import split as split_sentences  # noqa: E402
 
 RECORDS = HERE / "results"
 
@@ -75,16 +76,16 @@ class Split:
     def __init__(self, data: str, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.parts = corpus.split(dataset.read(data, Config(data=data), print), seed=Config.split_seed, path=data)
+        self.parts = split_sentences(dataset.read(data, Config(data=data), print), seed=Config.split_seed, path=data)
         for name in ("validation", "test"):
-            corpus.write(folder / f"{name}.jsonl", self.parts[name])
+            formats.write(folder / f"{name}.jsonl", self.parts[name])
 
     def train(self, share: float) -> Path:
         import numpy as np
 
         path, sentences = self.folder / f"train_{share:g}.jsonl", self.parts["train"]
         order = np.random.Generator(np.random.Philox(key=0)).permutation(len(sentences))
-        corpus.write(path, [sentences[i] for i in sorted(order[: round(share * len(sentences))])])
+        formats.write(path, [sentences[i] for i in sorted(order[: round(share * len(sentences))])])
         return path
 
 

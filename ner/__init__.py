@@ -11,7 +11,7 @@ __all__ = ["Tagger"]
 
 
 def __getattr__(name: str):
-    """``from ner import Tagger`` without importing TensorFlow for those who only want, say, ``ner.corpus``."""
+    """``from ner import Tagger`` without importing TensorFlow for those who only want, say, ``ner.formats``."""
     if name == "Tagger":
         from ner.inference import Tagger
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ner.cache import sha256
+from ner.files import sha256
 
 STATE = "state.json"
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ner.errors import InputError
+from ner.formats import Format
+from ner.sentences import SPLITS
 
-Format = Literal["csv", "conll", "jsonl", "spans"]
 DataType = Literal["auto", "float32", "bfloat16"]
 
 
@@ -160,7 +161,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-DATA_KEYS = ("data", "train", "validation", "test")
+DATA_KEYS = ("data", *SPLITS)
 DATA_SOURCE = (*DATA_KEYS, "format", "encoding", "split_seed")
 RANGES: dict[str, tuple[float, float]] = {
     "dropout": (0, 0.99),

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ner import cache, corpus, tagset
+from ner import cache, formats, tagset
 from ner.config import Config
-from ner.corpus import Sentence
 from ner.errors import InputError
+from ner.files import sha256
+from ner.sentences import SPLITS, Sentence, conflicts, interned, split
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample"
-SPLITS = ("train", "validation", "test")
 
 
 def resolve(config: Config) -> Config:
@@ -37,9 +36,9 @@ def resolve(config: Config) -> Config:
 
 
 def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence]:
-    """One file's sentences in IOB2, kept in the cache under the hash of the file.
+    """The sentences of one file in IOB2, kept in the cache under the hash of the file.
 
-    ``say`` is told of a conversion of the tags and of copies of a sentence with other tags.
+    ``say`` is told if tags were converted, and how many sentences occur more than once with different tags.
     """
 
     def parse() -> tuple[list[str], list[Sentence]]:
@@ -48,7 +47,7 @@ def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence
     if Path(path).is_file():
         sources = [_content(path), *(str(value).encode() for value in (Path(path).suffix, config.format, config.encoding))]
         notes, sentences = cache.remembered("corpus", sources, parse, _dump, _load)
-    else:  # a pipe can be read once only; what does not exist the reader refuses
+    else:  # a pipe can be read only once; a file that does not exist is refused by the reader
         notes, sentences = parse()
     for note in notes:
         say(f"{path}: {note}")
@@ -56,35 +55,36 @@ def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence
 
 
 def _parse(path: str, config: Config) -> tuple[list[str], list[Sentence]]:
-    sentences, scheme = tagset.to_iob2(corpus.read(path, format=config.format, encoding=config.encoding), path)
+    sentences, scheme = tagset.to_iob2(formats.read(path, format=config.format, encoding=config.encoding), path)
     notes = [f"tags converted from {scheme} to IOB2"] if scheme != "IOB2" else []
-    if conflicts := corpus.conflicts(sentences):
-        notes.append(f"{conflicts} sentences occur more than once with different tags")
+    if number := conflicts(sentences):
+        notes.append(f"sentences that occur more than once with different tags: {number}")
     return notes, sentences
 
 
 def _content(path: str) -> bytes:
-    """The digest of a file; empty where it cannot be read, which the reader then refuses with the reason."""
+    """The digest of a file. Empty if it cannot be read: the reader then refuses it and says why."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        return sha256(path).encode()
     except OSError:
         return b""
 
 
 def _dump(value: tuple[list[str], list[Sentence]]) -> bytes:
-    return json.dumps(value).encode()
+    """JSON Lines: the notes, then one sentence per line."""
+    notes, sentences = value
+    return b"\n".join(json.dumps(line).encode() for line in (notes, *sentences))
 
 
 def _load(content: bytes) -> tuple[list[str], list[Sentence]]:
-    notes, sentences = json.loads(content)
-    return notes, [Sentence(words, tags) for words, tags in sentences]
+    notes, *lines = content.split(b"\n")
+    return json.loads(notes), [interned(Sentence(*json.loads(line))) for line in lines]
 
 
 def load(config: Config, say: Callable[[str], None]) -> dict[str, list[Sentence]]:
     """The splits of a resolved configuration: ``train``, ``validation`` and, where there is one, ``test``."""
     if config.data:
-        return corpus.split(read(config.data, config, say), seed=config.split_seed, path=config.data)
+        return split(read(config.data, config, say), seed=config.split_seed, path=config.data)
     return {name: read(getattr(config, name), config, say) for name in SPLITS if getattr(config, name)}
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ner import batches
-from ner.corpus import pre_split, tokenize
 from ner.decoding import decode
 from ner.errors import InputError, RunStopped
 from ner.scoring import entity_score, spans
 from ner.wordpieces import Windows, WordPieces
+from ner.words import pre_split, tokenize
 
 ROWS = 32  # rows per replica and predict step, whatever the training's were: one shape, and the same numerics everywhere
 FEW_ROWS = 4

@@ -16,10 +16,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ner.cache import sha256
-from ner.corpus import TAG_RULE, is_tag
 from ner.encoder import ACTIVATIONS, EncoderConfig
 from ner.errors import InputError
+from ner.files import sha256
+from ner.sentences import TAG_RULE, is_tag
 from ner.tagger import TaggingModel
 from ner.wordpieces import CASES
 

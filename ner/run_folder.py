@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ner import corpus
-from ner.cache import sha256
 from ner.checkpoint import Checkpoints, State, differences
 from ner.config import DATA_KEYS, Config, load_toml, to_toml
-from ner.corpus import Sentence
 from ner.errors import InputError
+from ner.files import sha256
 from ner.pretrained import MODEL_FILES, TOKENIZER_FILES
+from ner.sentences import Sentence, content_hash
 
 # Keys that may change between a run and its continuation: where it runs, how often it saves, and where the corpus lies
 # (the corpus itself is compared by content).
@@ -118,7 +117,7 @@ def hparams(config: Config) -> dict[str, bool | int | float | str]:
 def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path, row_length: int, compute_dtype: str) -> dict:
     """What must be alike for a continued run to be the same run; JSON-ready. ``compute_dtype`` is the one that ``auto`` became."""
     kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
-    contents = {f"{name} sentences": corpus.content_hash(splits[name]) for name in ("train", "validation")}
+    contents = {f"{name} sentences": content_hash(splits[name]) for name in ("train", "validation")}
     files = {}
     for name in ("config.json", "model.safetensors", *TOKENIZER_FILES):
         if (encoder / name).is_file():

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ner.errors import InputError
+from ner.sentences import Span
+from ner.sentences import entity_spans as spans
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Sentences = Sequence[list[str]]
-Span = tuple[str, int, int]  # type, first word, one past the last word
 
 MODE = "seqeval default mode"
 STRICT_MODE = "strict IOB2"
@@ -107,23 +108,6 @@ def table(scores: Scores, title: str = "Entity scores") -> Table:
     grid.add_row("all (macro)", "", "", f"{scores.macro_f1:.4f}", "")
     grid.add_row(f"F1 {STRICT_MODE}", "", "", f"{scores.f1_strict:.4f}", "")
     return grid
-
-
-def spans(tags: Sequence[str]) -> list[Span]:
-    """The entities of one sentence as ``(type, start, end)``, end exclusive, as seqeval's default mode finds them.
-
-    ``B-`` always starts an entity; ``I-`` does so after ``O`` or another type.
-    """
-    found: list[Span] = []
-    open_type, start = None, 0
-    for position, tag in enumerate([*tags, "O"]):
-        prefix, type_ = tag[0], tag[2:]
-        if open_type is not None and (prefix != "I" or type_ != open_type):
-            found.append((open_type, start, position))
-            open_type = None
-        if open_type is None and prefix != "O":
-            open_type, start = type_, position
-    return found
 
 
 # Uncertainty ----------------------------------------------------------------------------------------------------------

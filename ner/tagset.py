@@ -10,8 +10,8 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ner.corpus import TAG_RULE, Sentence, is_tag
 from ner.errors import InputError
+from ner.sentences import TAG_RULE, Sentence, is_tag
 
 
 @dataclass(frozen=True)

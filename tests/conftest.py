@@ -52,7 +52,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="session")
 def toy_sentences() -> list:
     """80 sentences of 1 to 40 words whose tags follow from the words, some longer than a row of 64 letters."""
-    from ner.corpus import Sentence
+    from ner.sentences import Sentence
 
     rng = random.Random(0)
     sentences = []

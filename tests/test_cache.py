@@ -43,14 +43,14 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):
 
 
 def test_windows_and_sentences_come_back_as_they_were(tiny, toy_sentences, tmp_path):
-    from ner import corpus
+    from ner import formats
 
     pieces = WordPieces.load(tiny)
     words = [s.words for s in toy_sentences]
     for got in (pieces.encode_cached(words, 64), pieces.encode_cached(words, 64)):
         for name, value in dataclasses.asdict(pieces.encode(words, 64)).items():
             np.testing.assert_array_equal(getattr(got, name), value)
-    corpus.write(tmp_path / "x.jsonl", toy_sentences)
+    formats.write(tmp_path / "x.jsonl", toy_sentences)
     said: list[str] = []
     for _ in range(2):
         assert dataset.read(str(tmp_path / "x.jsonl"), Config(), said.append) == toy_sentences

@@ -88,11 +88,11 @@ def test_a_tpu_that_is_named_and_not_there_is_an_error_not_a_fallback():
 
 
 def test_the_quickstart_is_split_so_that_names_are_mostly_new():
-    from ner import corpus
+    from ner import formats
     from ner.scoring import spans
 
     config = load_toml(ROOT / "experiments" / "quickstart.toml")
-    train, validation = corpus.read(config.train), corpus.read(config.validation)
+    train, validation = formats.read(config.train), formats.read(config.validation)
     assert len(train) + len(validation) >= 600
     assert len({tag for s in train for tag in s.tags}) == 17
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ner import corpus
+from ner import formats
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.toml"))]
@@ -103,12 +103,12 @@ def test_the_commands_of_the_pages_run(tmp_path, tiny):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("experiments", "sample"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    sentences = [*corpus.read(ROOT / "sample" / "train.csv"), *corpus.read(ROOT / "sample" / "validation.csv")]
-    corpus.write(tmp_path / "ner_dataset.csv", sentences * 2)  # gmb_split.py holds back 1,000
+    sentences = [*formats.read(ROOT / "sample" / "train.csv"), *formats.read(ROOT / "sample" / "validation.csv")]
+    formats.write(tmp_path / "ner_dataset.csv", sentences * 2)  # gmb_split.py holds back 1,000
     conll = tmp_path / "data" / "conll2003"
     conll.mkdir(parents=True)
     for name in ("eng.train", "eng.testa", "eng.testb"):
-        corpus.write(conll / f"{name}.conll", sentences[:200])
+        formats.write(conll / f"{name}.conll", sentences[:200])
         shutil.copy(conll / f"{name}.conll", tmp_path / name)
         (conll / f"{name}.conll").rename(conll / name)
     fast = {"--encoder": str(tiny), "--epochs": "1", "--rows": "64", "--row-length": "64", "--tpu": "none"}

@@ -15,8 +15,8 @@ import errors  # noqa: E402
 import grid  # noqa: E402
 import tables  # noqa: E402
 
-from ner import corpus  # noqa: E402
-from ner.corpus import Sentence  # noqa: E402
+from ner import formats  # noqa: E402
+from ner.sentences import Sentence  # noqa: E402
 
 GRID = """base = "../base.toml"
 seeds = [0, 1]
@@ -116,9 +116,9 @@ def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder
 def test_errors_of_a_model_and_of_the_annotation(folder, monkeypatch):
     words, tags = ["a", "Bush", "in", "New", "York"], ["O", "B-per", "O", "B-geo", "I-geo"]
     other = ["O", "B-per", "O", "O", "B-org"]
-    corpus.write(folder / "data.jsonl", [Sentence(words, tags), Sentence(words, other), *[Sentence(["x"], ["O"])] * 2])
-    corpus.write(folder / "turned.jsonl", [Sentence(["y"], ["O"]), Sentence(["y"], ["B-geo"])])
-    assert errors.agreement(corpus.read(folder / "turned.jsonl"))["pairs"] == 1
+    formats.write(folder / "data.jsonl", [Sentence(words, tags), Sentence(words, other), *[Sentence(["x"], ["O"])] * 2])
+    formats.write(folder / "turned.jsonl", [Sentence(["y"], ["O"]), Sentence(["y"], ["B-geo"])])
+    assert errors.agreement(formats.read(folder / "turned.jsonl"))["pairs"] == 1
     lines = [" ".join(line) for line in zip(words, tags, other, strict=True)]
     (folder / "test.conll").write_text("\n".join(lines) + "\n\nx O O\n")
     monkeypatch.setattr(sys, "argv", ["errors.py", "--data", str(folder / "data.jsonl"), "--predictions", str(folder / "test.conll")])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 
 import pytest
-from test_corpus import REFUSED, TWO_CONLL
+from test_formats import REFUSED, TWO_CONLL
+from test_spans import REFUSED as REFUSED_SPANS
 
 import train
 from ner.cli import run_main
 
+BAD_FILES = REFUSED | REFUSED_SPANS
 GOOD = b"alex B-per\nsings O\n\nthe O\nmayor O\nof O\nlondon B-geo\nleft O\n\n"
 
 
@@ -26,7 +28,7 @@ def call(monkeypatch, capsys, tmp_path, tiny):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name, data, options, line, part", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("name, data, options, line, part", BAD_FILES.values(), ids=BAD_FILES)
 @pytest.mark.parametrize("role", ["train", "validation"])
 def test_a_bad_file_is_refused_as_training_or_validation_file(call, tmp_path, role, name, data, options, line, part):
     bad, good = tmp_path / name, tmp_path / "good.conll"

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner.corpus import Sentence, read
 from ner.errors import InputError
+from ner.formats import read
+from ner.sentences import Sentence
 from ner.tagset import TagSet, to_iob2, unseen
 
 PROPERTY = settings(deadline=None, max_examples=300)

@@ -16,9 +16,9 @@ import pytest
 import tensorflow as tf
 from test_decoding import is_iob2
 
-from ner import corpus
-from ner.corpus import Sentence
+from ner import formats
 from ner.dashboard import WALL_CLOCK
+from ner.sentences import Sentence
 from ner.wordpieces import WordPieces
 
 ROOT = Path(__file__).parent.parent
@@ -34,8 +34,8 @@ def run(*command, input=None, env=None):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, toy_sentences):
     folder = tmp_path_factory.mktemp("corpus")
-    corpus.write(folder / "train.conll", toy_sentences[:64])
-    corpus.write(folder / "validation.conll", toy_sentences[64:])
+    formats.write(folder / "train.conll", toy_sentences[:64])
+    formats.write(folder / "validation.conll", toy_sentences[64:])
     return folder
 
 
@@ -129,7 +129,7 @@ def test_predict_gives_evaluates_tags(trained, files, tmp_path):
     run("evaluate.py", "--ckpt", output, "--predictions", tmp_path / "p.txt")
     blocks = (tmp_path / "p.txt").read_text().strip().split("\n\n")
     expected = [[line.split(" ")[2] for line in block.split("\n")] for block in blocks]
-    lines = [" ".join(s.words) for s in corpus.read(files / "validation.conll")]
+    lines = [" ".join(s.words) for s in formats.read(files / "validation.conll")]
     (tmp_path / "in.txt").write_text("\n".join(lines) + "\n")
     done = run("predict.py", "--ckpt", output / "model", "--input", tmp_path / "in.txt", "--pre-split", "--format", "jsonl")
     assert done.returncode == 0, done.stderr
@@ -155,11 +155,11 @@ def test_predict_gives_an_empty_line_an_empty_answer(trained):
 
 def test_hostile_words_get_one_tag_each(trained, tmp_path):
     sentences = [
-        corpus.Sentence(["in"] * 10_000, ["O"] * 10_000),
-        corpus.Sentence(["-" * 100_000, "a" * 100_000], ["O", "O"]),
-        corpus.Sentence(["\x96", "\u0301", "\u200b\u200d", "\U0001f600", "two words"], ["O"] * 5),
+        Sentence(["in"] * 10_000, ["O"] * 10_000),
+        Sentence(["-" * 100_000, "a" * 100_000], ["O", "O"]),
+        Sentence(["\x96", "\u0301", "\u200b\u200d", "\U0001f600", "two words"], ["O"] * 5),
     ]
-    corpus.write(tmp_path / "x.jsonl", sentences)
+    formats.write(tmp_path / "x.jsonl", sentences)
     done = run("evaluate.py", "--ckpt", trained[0], "--data", tmp_path / "x.jsonl", "--predictions", tmp_path / "p.txt")
     assert done.returncode == 0, done.stderr
     assert "only the first word pieces were read" in done.stdout
@@ -348,7 +348,7 @@ def check_served(served, predicted):
 
 
 def test_the_saved_model_gives_predicts_tags_without_this_package(trained, files, tmp_path):
-    lines = [" ".join(s.words) for s in corpus.read(files / "validation.conll") if len(s.words) < 12]
+    lines = [" ".join(s.words) for s in formats.read(files / "validation.conll") if len(s.words) < 12]
     check_served(*served_and_predicted(trained[0], tmp_path / "ner" / "1", lines))
     again = run("export.py", "--ckpt", trained[0], "--output", tmp_path / "ner" / "1")
     assert again.returncode == 2 and "--overwrite" in again.stderr
@@ -361,8 +361,8 @@ def test_a_model_told_of_case_learns_what_only_case_shows(tiny, tmp_path):
         Sentence([("the", "Alex", "london", "London")[i] for i in row], [("O", "B-per", "O", "B-geo")[i] for i in row])
         for row in chosen.tolist()
     ]
-    corpus.write(tmp_path / "train.conll", sentences[:150])
-    corpus.write(tmp_path / "validation.conll", sentences[150:])
+    formats.write(tmp_path / "train.conll", sentences[:150])
+    formats.write(tmp_path / "validation.conll", sentences[150:])
     flags = ["--train", tmp_path / "train.conll", "--validation", tmp_path / "validation.conll", "--encoder", tiny, "--tpu", "none"]
     flags += ["--epochs", 8, "--rows", 2, "--learning-rate", "1e-2", "--dropout", 0, "--encoder-dropout", 0, "--compute-dtype", "float32"]
     done = run("train.py", *flags, "--case", "--output", tmp_path / "run")

@@ -91,9 +91,9 @@ def test_every_word_of_any_text_starts_in_exactly_one_window(word_pieces, senten
 
 
 def test_gmb_every_word_is_tagged_once_control_characters_and_long_sentences_included(gmb):
-    from ner import corpus, pretrained
+    from ner import formats, pretrained
 
-    sentences = corpus.read(gmb)
+    sentences = formats.read(gmb)
     pieces = WordPieces.load(pretrained.find("sentence-transformers/all-MiniLM-L6-v2"))
     windows = pieces.encode([s.words for s in sentences], 64)
     assert (len(sentences), windows.num_words) == (47_959, 1_048_575)

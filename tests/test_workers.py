@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ner import corpus
+from ner import formats
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,8 +31,8 @@ def free_ports(count):
 @pytest.fixture
 def command(tmp_path, tiny, toy_sentences):
     """train.py with everything but --output."""
-    corpus.write(tmp_path / "train.conll", toy_sentences[:64])
-    corpus.write(tmp_path / "validation.conll", toy_sentences[64:])
+    formats.write(tmp_path / "train.conll", toy_sentences[:64])
+    formats.write(tmp_path / "validation.conll", toy_sentences[64:])
     return [
         *(sys.executable, "train.py", "--train", tmp_path / "train.conll", "--validation", tmp_path / "validation.conll"),
         *("--encoder", tiny, "--epochs", 2, "--rows", 5, "--row-length", 64, "--learning-rate", "1e-2", "--steps-per-call", 2),

@@ -1,4 +1,4 @@
-"""corpus.py: what is read, what is refused and where, what is written, how text is split into words and sets."""
+"""formats.py: what is read, what is refused and where, what is written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import typing
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -17,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner.corpus import Sentence, conflicts, content_hash, pre_split, read, split, tokenize, write
 from ner.errors import InputError
+from ner.formats import FORMATS, SUFFIXES, Format, read, write
+from ner.sentences import Sentence, conflicts
 
 HEAD = b"Sentence #,Word,POS,Tag\n"
 TWO = [Sentence(["Kofi", "Annan", "left"], ["B-per", "I-per", "O"]), Sentence(["Mali"], ["B-geo"])]
@@ -125,42 +127,6 @@ GOOD = {
         [Sentence(["\x85"], ["O"])],
     ),
     "tokens and tags beside a text": ("a.jsonl", b'{"text": "Mali", "tokens": ["Mali"], "tags": ["B-geo"]}', TWO[1:]),
-    "doccano label": ("a.jsonl", TWO_SPANS, TWO),
-    "doccano labels": ("a.jsonl", TWO_SPANS.replace(b"label", b"labels"), TWO),
-    "doccano entities": (
-        "a.jsonl",
-        b'{"id": 7, "text": "Mali", "entities": [{"id": 1, "label": "geo", "start_offset": 0, "end_offset": 4}]}',
-        TWO[1:],
-    ),
-    "prodigy": (
-        "a.jsonl",
-        b'{"text": "Kofi Annan left", "spans": [{"start": 0, "end": 10, "label": "per"}], "answer": "accept"}\n'
-        b'{"text": "Kofi", "spans": [], "answer": "reject"}\n'
-        b'{"text": "Mali", "spans": [{"start": 0, "end": 4, "label": "geo"}], "answer": "accept"}\n',
-        TWO,
-    ),
-    "prodigy tokens": (
-        "a.jsonl",
-        b'{"text": "U.S.-led \\n", "spans": [{"start": 0, "end": 4, "label": "geo"}], "tokens": ['
-        b'{"start": 0, "end": 4},'
-        b' {"start": 4, "end": 5}, {"start": 5, "end": 8}, {"start": 9, "end": 10}]}',
-        [Sentence(["U.S.", "-", "led"], ["B-geo", "O", "O"])],
-    ),
-    "prodigy leaves an empty list out": (
-        "a.jsonl",
-        b'{"text": "left", "answer": "accept"}',
-        [Sentence(["left"], ["O"])],
-    ),
-    "a span cuts a word, and spaces at its ends": (
-        "a.jsonl",
-        b'{"text": "in Mali-led talks", "label": [[2, 7, "geo"], [12, 17, "eve"]]}',
-        [Sentence(["in", "Mali", "-led", "talks"], ["O", "B-geo", "O", "B-eve"])],
-    ),
-    "offsets count characters": (
-        "a.jsonl",
-        '{"text": "😀 é Mali", "label": [[4, 8, "geo"]]}'.encode(),
-        [Sentence(["😀", "é", "Mali"], ["O", "O", "B-geo"])],
-    ),
 }
 
 
@@ -180,6 +146,20 @@ def test_format_and_encoding_given(tmp_path):
     assert read(latin)[0].words == ["–"]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_each_word_and_tag_is_one_object(tmp_path, format):
+    """A corpus of a million words has some ten thousand distinct ones."""
+    write(tmp_path / "a", [TWO[0], Sentence(list(TWO[0].words), list(TWO[0].tags)), TWO[1]], format=format)
+    sentences = read(tmp_path / "a", format=format)
+    for texts in ([w for s in sentences for w in s.words], [t for s in sentences for t in s.tags]):
+        assert len(texts) == 7 and len({id(text) for text in texts}) == len(set(texts)) == 4
+
+
+def test_the_flag_offers_each_format():
+    assert typing.get_args(Format) == tuple(FORMATS)
+    assert set(SUFFIXES.values()) <= set(FORMATS)
+
+
 # --- reading: refusals ------------------------------------------------------------------------------------------------
 
 UTF16 = TWO_CSV.decode().encode("utf-16")
@@ -189,13 +169,12 @@ REFUSED = {  # what: (file name, its bytes, options, line, a part of the message
     "only a byte order mark": ("a.jsonl", b"\xef\xbb\xbf", {}, None, "is empty"),
     "only document lines": ("a.conll", b"-DOCSTART- O\n\n", {}, None, "no sentence"),
     "header only": ("a.csv", HEAD, {}, None, "no sentence"),
-    "all rejected": ("a.jsonl", b'{"text": "a", "spans": [], "answer": "reject"}', {}, None, "no sentence"),
     "no suffix": ("data", TWO_CSV, {}, None, "--format"),
     "unknown suffix": ("a.xlsm", TWO_CSV, {}, None, "'.xlsm'"),
     "unknown format": ("a.csv", TWO_CSV, {"format": "parquet"}, None, "csv, conll, jsonl, spans"),
     "unknown encoding": ("a.csv", TWO_CSV, {"encoding": "utf-99"}, None, "'utf-99'"),
     "encoding that is not for text": ("a.csv", TWO_CSV, {"encoding": "zlib"}, None, "'zlib'"),
-    "encoding with a NUL": ("a.csv", TWO_CSV, {"encoding": "a\0b"}, None, "no text encoding"),
+    "encoding with a NUL": ("a.csv", TWO_CSV, {"encoding": "a\0b"}, None, "not a text encoding"),
     "not utf-8 as said": ("a.csv", HEAD + b"1,a,X,O\n,\x96,X,O\n", {"encoding": "utf-8"}, 3, "0x96"),
     "undefined in cp1252 as said": ("a.csv", HEAD + b"1,\x81,X,O\n", {"encoding": "cp1252"}, 2, "0x81"),
     "damaged utf-8": ("a.csv", HEAD + "1,é,X,O\n,ü,X,O\n".encode() + b",\xc3,X,O\n", {}, 4, "otherwise UTF-8"),
@@ -205,8 +184,8 @@ REFUSED = {  # what: (file name, its bytes, options, line, a part of the message
     "zip": ("a.csv", b"PK\x03\x04\x14\x00", {}, None, "zip"),
     "NUL": ("a.csv", TWO_CSV.replace(b"left", b"le\0ft"), {}, 4, "NUL"),
     "surrogate": ("a.csv", HEAD + b"1,a,X,O\n,\\ud800,X,O\n", {"encoding": "unicode_escape"}, 3, "surrogate"),
-    "semicolons": ("a.csv", TWO_CSV.replace(b",", b";"), {}, 1, "parted by semicolons"),
-    "tabs": ("a.csv", TWO_CSV.replace(b",", b"\t"), {}, 1, "parted by tabs"),
+    "semicolons": ("a.csv", TWO_CSV.replace(b",", b";"), {}, 1, "separated by semicolons"),
+    "tabs": ("a.csv", TWO_CSV.replace(b",", b"\t"), {}, 1, "separated by tabs"),
     "no header": ("a.csv", TWO_CSV.removeprefix(HEAD), {}, 1, "'Sentence #', 'Word', 'Tag'"),
     "no Tag": ("a.csv", b"Sentence #,Word,POS\n1,a,X\n", {}, 1, "'Tag'"),
     "Word twice": ("a.csv", b"Sentence #,Word,Word,Tag\n1,a,a,O\n", {}, 1, "'Word'"),
@@ -245,34 +224,6 @@ REFUSED = {  # what: (file name, its bytes, options, line, a part of the message
     "json: escaped NUL": ("a.jsonl", b'{"tokens": ["\\u0000"], "tags": ["O"]}\n', {}, 1, "NUL"),
     "json: half a pair": ("a.jsonl", b'{"tokens": ["\\ud83d"], "tags": ["O"]}\n', {}, 1, "surrogate"),
     "json: bad tag": ("a.jsonl", TWO_JSONL + b'{"tokens": ["a"], "tags": ["geo"]}\n', {}, 3, "'geo'"),
-    "json: spans are not tokens": ("a.jsonl", TWO_SPANS, {"format": "jsonl"}, 1, '"tokens"'),
-    "spans: the second is tokens": ("a.jsonl", TWO_SPANS + TWO_JSONL, {}, 3, '"text"'),
-    "spans: none": ("a.jsonl", TWO_SPANS + b'{"text": "a"}\n', {}, 3, "no list"),
-    "spans: no text": ("a.jsonl", b'{"text": " ", "label": []}\n', {}, 1, "without words"),
-    "spans: text is null": ("a.jsonl", b'{"text": null, "label": []}\n', {}, 1, '"text"'),
-    "spans: a class": ("a.jsonl", b'{"text": "a", "label": ["sport"]}\n', {}, 1, "[start, end, type]"),
-    "spans: beyond the text": ("a.jsonl", b'{"text": "a", "label": [[0, 2, "x"]]}\n', {}, 1, "0-2"),
-    "spans: backwards": ("a.jsonl", b'{"text": "ab", "label": [[1, 0, "x"]]}\n', {}, 1, "1-0"),
-    "spans: negative": ("a.jsonl", b'{"text": "ab", "label": [[-1, 1, "x"]]}\n', {}, 1, "-1-1"),
-    "spans: a space": ("a.jsonl", b'{"text": "a b", "label": [[1, 2, "x"]]}\n', {}, 1, "1-2"),
-    "spans: not a number": ("a.jsonl", b'{"text": "ab", "label": [["0", true, "x"]]}\n', {}, 1, "'0'-True"),
-    "spans: overlap": ("a.jsonl", b'{"text": "a b c", "label": [[2, 5, "x"], [0, 3, "y"]]}\n', {}, 1, "overlap"),
-    "spans: no type": ("a.jsonl", b'{"text": "a", "label": [[0, 1, ""]]}\n', {}, 1, "'B-'"),
-    "spans: tokens out of order": (
-        "a.jsonl",
-        b'{"text": "ab", "spans": [], "tokens": [{"start": 1, "end": 2}, {"start": 0, "end": 1}]}\n',
-        {},
-        1,
-        "0-1",
-    ),
-    "spans: tokens are strings": ("a.jsonl", b'{"text": "ab", "spans": [], "tokens": ["ab"]}\n', {}, 1, "tokens"),
-    "spans: no token": (
-        "a.jsonl",
-        b'{"text": "ab", "spans": [{"start": 1, "end": 2, "label": "x"}], "tokens": [{"start": 0, "end": 1}]}\n',
-        {},
-        1,
-        "covers no word",
-    ),
 }
 
 
@@ -458,9 +409,9 @@ def test_refused_targets(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     file = put(tmp_path, "file", b"")
     for path, part in [
-        (tmp_path / "folder.csv", "not a file"),
-        (tmp_path / "no" / "a.csv", "No such file"),
-        (file / "a.csv", "Not a directory"),
+        (tmp_path / "folder.csv", "a folder"),
+        (tmp_path / "no" / "a.csv", "no such folder"),
+        (file / "a.csv", "no such folder"),
         (tmp_path / "a.xyz", "'.xyz'"),
         (tmp_path / ("a" * 300 + ".csv"), "too long"),
     ]:
@@ -480,194 +431,22 @@ def test_write_keeps_a_link_and_the_usual_mode(tmp_path):
     assert (tmp_path / "real.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
-
-TOKENIZED = [  # words parted by a space each
-    ("Mr. Annan left.", "Mr. Annan left ."),
-    ("He left. She came.", "He left . She came ."),
-    ("U.S.-led, anti-U.S. talks in the U.S.", "U.S.-led , anti-U.S. talks in the U.S."),
-    ("Iraq's soldiers' wives didn't, can't, won't.", "Iraq 's soldiers ' wives did n't , ca n't , wo n't ."),
-    ("I'm sure we'll say they've, you're, he'd", "I 'm sure we 'll say they 've , you 're , he 'd"),
-    ("the ’90s: Korea’s don’t", "the ’90s : Korea ’s do n’t"),
-    ("You cannot. Shi'ite O'Connor", "You can not . Shi'ite O'Connor"),
-    ('"Yes," he said (twice).', '" Yes , " he said ( twice ) .'),
-    ("$3.5 million, 1,000 or 50% at 3:34:33.2", "$ 3.5 million , 1,000 or 50 % at 3:34:33.2"),
-    ("49-year-old, HIV/AIDS -- AT&T...", "49-year-old , HIV / AIDS -- AT&T ..."),
-    ("George W. Bush and J. K. Rowling", "George W. Bush and J. K. Rowling"),
-    ("In World War I. Then came World War II.", "In World War I . Then came World War II ."),
-    ("at 8 a.m. in D.C., on Nov. 9", "at 8 a.m. in D.C. , on Nov. 9"),
-    ("Peters Co. said: No. 5? No.", "Peters Co. said : No. 5 ? No ."),
-    ("of Acme Corp.", "of Acme Corp ."),
-    ("see https://a.org/b?c=d. Mail me@a.org, @you", "see https://a.org/b?c=d . Mail me@a.org , @you"),
-    ("東京です", "東 京 です"),
-    ("हिन्दी cafe\u0301 naïve", "हिन्दी cafe\u0301 naïve"),
-    ("snake_case 24th 1990s", "snake_case 24th 1990s"),
-    ("❤️😀", "❤️ 😀"),
-    (" \t\n", ""),
-]
-
-
-@pytest.mark.parametrize("text, words", TOKENIZED)
-def test_tokenize(text, words):
-    assert " ".join(word for word, _, _ in tokenize(text)) == words
-
-
-tricky = st.text(st.sampled_from("aBn't.'’-,&@:/ $U.S.5東\u0301\ufe0f😀\x85\ud800\0_\n")) | st.text()
-
-
-@PROPERTY
-@given(tricky, st.sampled_from([tokenize, pre_split]))
-def test_every_character_is_in_one_word(text, function):
-    found = function(text)
-    reached = 0
-    for word, start, end in found:
-        assert text[start:end] == word and word and not any(c.isspace() for c in word)
-        assert text[reached:start].strip() == ""
-        reached = end
-    assert text[reached:].strip() == ""
-    if function is pre_split:
-        assert [word for word, _, _ in found] == text.split()
-
-
-def test_spans_keep_their_extent(tmp_path):
-    """Every span's words, glued, are the span's text without white space, and nothing else is tagged."""
-    path = tmp_path / "a.jsonl"
-
-    @PROPERTY
-    @given(st.text(characters | st.sampled_from("aB.'-, 東")), st.sets(st.integers(0, 20), max_size=6))
-    def check(text, edges):
-        cuts = sorted(edge for edge in edges if edge <= len(text))
-        spans = [[a, b, "x"] for a, b in zip(cuts[::2], cuts[1::2], strict=False) if text[a:b].strip()]
-        path.write_text(json.dumps({"text": text, "label": spans}))
-        if not text.strip():
-            refusal(read, path, path=path, line=1)
-            return
-        [sentence] = read(path)
-        assert "".join(sentence.words) == "".join(text.split())
-        entities: list[str] = []
-        for word, tag in zip(*sentence, strict=True):
-            if tag == "B-x":
-                entities.append(word)
-            elif tag == "I-x":
-                entities[-1] += word
-        assert entities == ["".join(text[a:b].split()) for a, b, _ in spans]
-
-    check()
-
-
-# --- sets of sentences ------------------------------------------------------------------------------------------------
-
-MANY = [Sentence([f"w{i % 300}", "b"], ["O", "B-x" if i % 7 else "O"]) for i in range(400)]
-
-
-def test_split_parts_all_and_keeps_copies_together():
-    parts = split(MANY, seed=1)
-    assert list(parts) == ["train", "validation", "test"]
-    assert sum(parts.values(), []) != MANY and Counter(map(str, sum(parts.values(), []))) == Counter(map(str, MANY))
-    texts = [{tuple(s.words) for s in part} for part in parts.values()]
-    assert sum(map(len, texts)) == len(set.union(*texts)) == 300
-    for part in parts.values():  # in the order given
-        remaining = iter(MANY)
-        assert all(sentence in remaining for sentence in part)
-    assert 0.7 < len(parts["train"]) / len(MANY) < 0.9
-
-
-def test_split_depends_on_seed_and_words_only():
-    parts = split(MANY, seed=1)
-    assert split(MANY, seed=2) != parts
-    more = split([*MANY, *(Sentence([f"new{i}"], ["O"]) for i in range(50))], seed=1)
-    assert all(set(map(str, parts[name])) <= set(map(str, more[name])) for name in parts)
-    retagged = split([Sentence(s.words, ["O"] * len(s.tags)) for s in MANY], seed=1)
-    assert [[s.words for s in part] for part in retagged.values()] == [[s.words for s in part] for part in parts.values()]
-
-
-def test_split_is_the_same_in_every_process():
-    code = (
-        "from ner.corpus import *; "
-        "parts = split([Sentence([f'w{i}'], ['O']) for i in range(100)], seed=7, fractions=(0.5, 0.25, 0.25)); "
-        "print(*(content_hash(part) for part in parts.values()))"
-    )
-    parts = split([Sentence([f"w{i}"], ["O"]) for i in range(100)], seed=7, fractions=(0.5, 0.25, 0.25))
-    expected = [content_hash(part) for part in parts.values()]
-    for hash_seed in "01":
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        output = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
-        assert output.stdout.split() == expected
-
-
-@pytest.mark.parametrize("fractions", [(0.8, 0.2), (0.8, 0.1, 0.2), (1, 0, 0), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5)])
-def test_split_refuses_fractions(fractions):
-    assert "fractions" in refusal(split, MANY, path=None, seed=1, fractions=fractions)
-
-
-def test_split_refuses_an_empty_part():
-    assert "of 2 falls" in refusal(split, TWO, path=None, seed=1)
-    assert "of 0 falls to the train" in refusal(split, [], path=None, seed=1)
-
-
-@PROPERTY
-@given(*[st.lists(st.builds(Sentence, *[st.lists(st.text(max_size=2), max_size=3)] * 2), max_size=3)] * 2)
-def test_content_hash_tells_corpora_apart(a, b):
-    assert (content_hash(a) == content_hash(b)) == (a == b)
-
-
-def test_content_hash_frames():
-    framings = [
-        [Sentence(["a", "b"], ["O", "O"])],
-        [Sentence(["a b"], ["O O"])],
-        [Sentence(["a"], ["O"]), Sentence(["b"], ["O"])],
-        [Sentence(["a", "b", "O"], ["O"])],
-        [Sentence(["b"], ["O"]), Sentence(["a"], ["O"])],
-    ]
-    assert len({content_hash(sentences) for sentences in framings}) == len(framings)
-    assert content_hash(TWO) == content_hash(iter(TWO))
-
-
-def test_conflicts():
-    a, b = Sentence(["x", "y"], ["O", "O"]), Sentence(["x", "y"], ["B-p", "O"])
-    assert conflicts([]) == conflicts([a, a, TWO[0]]) == 0
-    assert conflicts([a, b, a, TWO[0], Sentence(["x", "y"], ["O", "B-p"])]) == 1
-    assert conflicts([a, b, *TWO, Sentence(["Mali"], ["O"])]) == 2
-    assert conflicts([Sentence(["x y"], ["O"]), a]) == 0
-
-
 def test_import_is_light():
-    code = "import sys, ner.corpus; assert not {'pandas', 'numpy', 'tensorflow', 'sklearn'} & set(sys.modules)"
+    code = "import sys, ner.formats; assert not {'pandas', 'numpy', 'tensorflow', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# --- the corpus itself ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def gmb():
-    if not os.environ.get("GMB_CSV"):
-        pytest.skip("GMB_CSV does not name ner_dataset.csv")
-    return read(os.environ["GMB_CSV"])
-
-
 def test_gmb_facts(gmb):
-    assert len(gmb) == 47_959
-    assert len({tuple(s.words) for s in gmb}) == 47_575
-    assert conflicts(gmb) == 35
-    words = Counter(word for s in gmb for word in s.words)
+    sentences = read(gmb)
+    assert len(sentences) == 47_959
+    assert len({tuple(s.words) for s in sentences}) == 47_575
+    assert conflicts(sentences) == 35
+    words = Counter(word for s in sentences for word in s.words)
     assert words.total() == 1_048_575
     assert (words["None"], words['"'], words["–"], words["…"], words["5\xa0storm"]) == (10, 3686, 8, 4, 1)
-    tags = Counter(tag for s in gmb for tag in s.tags)
+    tags = Counter(tag for s in sentences for tag in s.tags)
     entities = {tag[2:]: count for tag, count in tags.items() if tag[0] == "B"}
     assert entities == dict(geo=37_644, tim=20_333, org=20_143, per=16_990, gpe=15_870, art=402, eve=308, nat=201)
     assert len(tags) == 17
-    assert gmb[0].words[:3] == ["Thousands", "of", "demonstrators"]
-    assert max(len(s.words) for s in gmb) == 104
-
-
-def test_gmb_splits_into_its_own_words(gmb):
-    same = sum([word for word, _, _ in tokenize(" ".join(s.words))] == s.words for s in gmb[:5000])
-    assert same > 0.99 * 5000
-
-
-def test_gmb_split(gmb):
-    parts = split(gmb, seed=0)
-    texts = [{tuple(s.words) for s in part} for part in parts.values()]
-    assert sum(map(len, texts)) == 47_575
-    assert [round(len(part) / len(gmb), 2) for part in parts.values()] == [0.8, 0.1, 0.1]
+    assert sentences[0].words[:3] == ["Thousands", "of", "demonstrators"]
+    assert max(len(s.words) for s in sentences) == 104

@@ -1,0 +1,149 @@
+"""What a sentence is, which words and tags are valid, its entities, and sets of sentences: splits, copies, content hash.
+
+A word is any non-empty string that is not only white space (ASCII spaces, tabs and line ends). It holds no NUL and no unpaired
+surrogate. ``None``, ``null``, ``NA`` and ``nan`` are words like any other. A tag is ``O``, or one of B-, I-, E-, S-, L- and U- followed by
+a type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ner.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+TAG_RULE = "O or B-, I-, E-, S-, L- or U- and a type"
+FORBIDDEN = re.compile(r"[\0\ud800-\udfff]")  # characters that no text may hold: NUL and unpaired surrogates
+
+_TAG = re.compile(r"O|[BIESLU]-(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+(?<!\s)")
+
+Span = tuple[str, int, int]  # an entity: its type, its first word, one past its last word
+
+
+class Sentence(NamedTuple):
+    """The words of one sentence and one tag for each, lists of the same length."""
+
+    words: list[str]
+    tags: list[str]
+
+
+class InvalidSentence(Exception):
+    """Words and tags that are not a valid sentence, or that a file format cannot hold. The message says why."""
+
+
+def is_tag(tag: str) -> bool:
+    """Whether ``tag`` is ``O``, or a prefix of IOB, IOBES or BILOU, a hyphen and a printable type."""
+    return _TAG.fullmatch(tag) is not None
+
+
+def word_fault(word: str) -> str:
+    """Why this is not a valid word; "" if it is."""
+    if not word.strip(" \t\r\n"):
+        return "is empty"
+    if FORBIDDEN.search(word):
+        return "holds a NUL or an unpaired surrogate"
+    return ""
+
+
+def check(sentence: Sentence) -> None:
+    """Raise InvalidSentence unless there are words, as many tags, and each word and tag is valid."""
+    words, tags = sentence
+    if not words:
+        raise InvalidSentence("a sentence without words")
+    if len(words) != len(tags):
+        raise InvalidSentence(f"{len(words)} words but {len(tags)} tags")
+    for number, (word, tag) in enumerate(zip(words, tags, strict=True), 1):
+        if fault := word_fault(word):
+            raise InvalidSentence(f"word {number} {fault}")
+        if not is_tag(tag):
+            raise InvalidSentence(f"the tag {tag!r} of word {number} is not {TAG_RULE}")
+
+
+def interned(sentence: Sentence) -> Sentence:
+    """The same sentence with Python's one interned object for each distinct word and tag: a large corpus holds each text once."""
+    return Sentence(list(map(sys.intern, sentence.words)), list(map(sys.intern, sentence.tags)))
+
+
+def entity_spans(tags: Sequence[str]) -> list[Span]:
+    """The entities of one sentence as ``(type, start, end)``, end exclusive, as seqeval's default mode finds them.
+
+    ``B-`` always starts an entity; ``I-`` does so after ``O`` or another type.
+    """
+    found: list[Span] = []
+    open_type, start = None, 0
+    for position, tag in enumerate([*tags, "O"]):
+        prefix, type_ = tag[0], tag[2:]
+        if open_type is not None and (prefix != "I" or type_ != open_type):
+            found.append((open_type, start, position))
+            open_type = None
+        if open_type is None and prefix != "O":
+            open_type, start = type_, position
+    return found
+
+
+# --- sets of sentences ------------------------------------------------------------------------------------------------
+
+
+def split(
+    sentences: Iterable[Sentence], *, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), path: str | None = None
+) -> dict[str, list[Sentence]]:
+    """Sentences divided into ``train``, ``validation`` and ``test``, each in the order given.
+
+    The split of a sentence depends only on the seed and its words (by a hash keyed with the seed). So copies of a sentence stay together,
+    sentences added later move no other sentence, and every machine gets the same splits.
+
+    Args:
+        sentences: what to divide.
+        seed: chooses the splits.
+        fractions: expected fractions of train, validation and test. Each is above 0, and they sum to 1.
+        path: the file the sentences came from, for messages.
+
+    Raises:
+        InputError: the fractions are not valid, or a split would be empty.
+    """
+    if len(fractions) != 3 or not all(f > 0 for f in fractions) or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        given = ", ".join(map(str, fractions))
+        raise InputError(f"split fractions {given}", hint="give three numbers above 0 that sum to 1")
+    parts: dict[str, list[Sentence]] = {name: [] for name in SPLITS}
+    ends = [fractions[0], fractions[0] + fractions[1]]  # where train and validation end in [0, 1)
+    for sentence in sentences:
+        place = int.from_bytes(_words_digest(sentence.words, 8, str(seed).encode()), "big") / 2**64
+        parts[SPLITS[bisect_right(ends, place)]].append(sentence)
+    for name, part in parts.items():
+        if not part:
+            total = sum(map(len, parts.values()))
+            hint = "use more sentences, other fractions or a file for each split"
+            raise InputError(f"no sentence of {total} falls to the {name} split", hint=hint, path=path)
+    return parts
+
+
+def _words_digest(words: Sequence[str], size: int, key: bytes = b"") -> bytes:
+    """BLAKE2b of the words, ``size`` bytes. Words hold no NUL, so it can stand between them."""
+    return hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=size, key=key).digest()
+
+
+def content_hash(sentences: Iterable[Sentence]) -> str:
+    """BLAKE2b-128 in hex over all words and tags, written as one JSON array. Two corpora with the same hash are the same."""
+    digest = hashlib.blake2b(b"[", digest_size=16)
+    for number, sentence in enumerate(sentences):
+        digest.update((", " if number else "").encode() + json.dumps(sentence).encode())
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def conflicts(sentences: Iterable[Sentence]) -> int:
+    """How many distinct sentences occur more than once with different tags."""
+    first_tags: dict[bytes, list[str]] = {}
+    conflicting = set()
+    for words, tags in sentences:
+        text = _words_digest(words, 16)
+        if first_tags.setdefault(text, tags) != tags:
+            conflicting.add(text)
+    return len(conflicting)
