@@ -1,59 +1,70 @@
-"""What was computed from files once is kept on disk under the hash of what it came from: parsed corpora and encoded sentences.
+"""Disk cache keyed by a hash of its inputs: parsed corpora and encoded sentences.
 
-The folder is ``NER_CACHE``, else ``ner-tensorflow`` in the user's cache folder; deleting it loses nothing but seconds. Each file starts
-with the SHA-256 of the rest, so a damaged one is noticed and made anew; nothing is unpickled.
+The folder is ``NER_CACHE``, or else ``ner-tensorflow`` in the user's cache folder. It can be deleted at any time: the values are computed
+again. Each file starts with a checksum of its content and of the code that computed it. A file that is damaged, or was written by other
+code, is computed again and replaced. Nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import importlib.metadata
 import os
-import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-VERSION = "1"  # raise it when what is kept, or how it is computed, changes
+from ner import files
+
+SOURCES = Path(__file__).parent  # of the package
 Value = TypeVar("Value")
 
 
 def folder() -> Path:
-    """Where the cache lies."""
+    """The folder of the cache."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(os.environ.get("NER_CACHE") or os.path.join(home, "ner-tensorflow"))
-
-
-def sha256(path: Path) -> str:
-    """The content of a file in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remembered(
     kind: str, sources: list[bytes], make: Callable[[], Value], dump: Callable[[Value], bytes], load: Callable[[bytes], Value]
 ) -> Value:
-    """``load`` of what is kept for (kind, sources), else ``make()``, which is then kept as ``dump`` of it.
+    """``load`` of the file kept for (kind, sources); if there is no valid one, ``make()``, whose ``dump`` is then kept.
 
-    A cache that cannot be read or written costs the time it would have saved, and nothing else.
+    A cache that cannot be read or written only costs time: ``make()`` is called.
     """
-    key = hashlib.blake2b(VERSION.encode(), digest_size=16)
+    key = hashlib.blake2b(digest_size=16)
     for source in sources:
         key.update(len(source).to_bytes(8, "big"))
         key.update(source)
     path = folder() / f"{kind}-{key.hexdigest()}"
-    with contextlib.suppress(OSError):
-        content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() == content[:32]:
-            return load(content[32:])
+    with contextlib.suppress(Exception):  # whatever is wrong with the file, make() does not need it
+        with open(path, "rb") as file:
+            checksum, payload = file.read(32), file.read()
+        if checksum == _checksum(payload):
+            return load(payload)
     value = make()
     with contextlib.suppress(OSError):
         payload = dump(value)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        try:
-            partial.write_bytes(hashlib.sha256(payload).digest() + payload)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with files.replacing(path) as file:
+            file.write(_checksum(payload))
+            file.write(payload)
     return value
+
+
+def _checksum(payload: bytes) -> bytes:
+    digest = hashlib.sha256(_code())
+    digest.update(payload)
+    return digest.digest()
+
+
+@functools.cache
+def _code() -> bytes:
+    """A digest of all that computes the values: this package's source files, the tokenizers library, Python and its Unicode tables."""
+    digest = hashlib.sha256(f"{importlib.metadata.version('tokenizers')} {sys.version}".encode())
+    for source in sorted(SOURCES.glob("*.py")):
+        digest.update(f"{source.name} {files.sha256(source)} ".encode())
+    return digest.digest()
