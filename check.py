@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import sys
 
 import tyro
 
 from ner.cli import run_main
-from ner.config import Config, Format, parse
+from ner.config import Config, parse
+from ner.formats import Format, read
+from ner.sentences import Sentence, conflicts, entity_spans
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Report what an annotated file holds: sentences, entities, tag scheme, copies, and what the encoder's word pieces make of it."""
+    """Report what an annotated file holds: sentences, entities, the tagging scheme, copies, and how an encoder's tokenizer
+    splits its words."""
 
     file: tyro.conf.Positional[str]
     """The file."""
     format: Format | None = None
-    """Its format; by default told from the suffix."""
+    """Its format; by default, what its suffix says."""
     encoding: str | None = None
-    """Its character encoding; by default UTF-8, else cp1252."""
+    """Its character encoding; by default UTF-8, or else cp1252."""
     encoder: str = Config.encoder
     """The checkpoint whose word pieces are counted."""
     row_length: int | None = None
@@ -30,32 +32,49 @@ class Arguments:
 
 def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
+    from ner import tagset
+    from ner.progress import say
+
+    sentences, scheme = tagset.to_iob2(read(given.file, format=given.format, encoding=given.encoding), given.file)
+    say(f"{given.file}: {len(sentences):,} sentences, {sum(len(s.words) for s in sentences):,} words, tags in {scheme}")
+    for line in entity_lines(sentences):
+        say(line)
+    say(copies_line(sentences))
+    for line in word_piece_lines(sentences, given):
+        say(line)
+    return 0
+
+
+def entity_lines(sentences: list[Sentence]) -> list[str]:
+    """A table of the entity types: how many entities each has, and how many distinct names."""
+    import pandas as pd
+
+    found = [(kind, " ".join(s.words[start:end])) for s in sentences for kind, start, end in entity_spans(s.tags)]
+    if not found:
+        return ["entities: 0"]
+    names = pd.DataFrame(found, columns=["type", "name"]).groupby("type")["name"]
+    table = names.agg(entities="size", distinct="nunique").sort_values("entities", ascending=False, kind="stable").reset_index()
+    shown = table.to_string(index=False, formatters=dict.fromkeys(("entities", "distinct"), "{:,}".format)).split("\n")
+    return [f"entities: {len(found):,}", *(f"  {row}" for row in shown)]
+
+
+def copies_line(sentences: list[Sentence]) -> str:
+    """How often a sentence occurs again, and how often with other tags."""
+    import pandas as pd
+
+    copies = pd.Series(["\0".join(s.words) for s in sentences]).duplicated().sum()
+    return f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {conflicts(sentences):,}"
+
+
+def word_piece_lines(sentences: list[Sentence], given: Arguments) -> list[str]:
+    """What the encoder's tokenizer makes of the words, and how many sentences and words are too long for a row."""
     import numpy as np
 
     from ner.strategy import import_tensorflow
 
     import_tensorflow()
-    from ner import formats, pretrained, tagset
-    from ner.progress import say
-    from ner.scoring import spans
-    from ner.sentences import conflicts
+    from ner import pretrained
     from ner.wordpieces import WordPieces
-
-    raw = formats.read(given.file, format=given.format, encoding=given.encoding)
-    sentences, scheme = tagset.to_iob2(raw, given.file)
-    say(f"{given.file}: {len(sentences):,} sentences, {sum(len(s.words) for s in sentences):,} words, tags in {scheme}")
-
-    entities = [(kind, sentence, a, b) for sentence in sentences for kind, a, b in spans(sentence.tags)]
-    names = collections.defaultdict(set)
-    for kind, sentence, a, b in entities:
-        names[kind].add(" ".join(sentence.words[a:b]))
-    counts = collections.Counter(kind for kind, *_ in entities)
-    say(f"entities: {len(entities):,}")
-    for kind, count in counts.most_common():
-        say(f"  {kind:<12} {count:>8,}   {len(names[kind]):,} distinct")
-
-    copies = len(sentences) - len({tuple(s.words) for s in sentences})
-    say(f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {conflicts(sentences):,}")
 
     folder = pretrained.find(given.encoder)
     shape = pretrained.encoder_config(folder)
@@ -65,11 +84,14 @@ def main(arguments: list[str]) -> int:
     unknown = np.unique(windows.words[real & (windows.pieces == pieces.unk)])
     flat = [word for sentence in sentences for word in sentence.words]
     shown = ", ".join(repr(word) for word in dict.fromkeys(flat[i] for i in unknown[:1000].tolist()) if len(word) < 40)
-    say(f"word pieces of {given.encoder}: {np.count_nonzero(real):,}, {np.count_nonzero(real) / max(1, windows.num_words):.2f} a word")
-    say(f"words with an unknown piece: {len(unknown):,}{f' ({shown[:200]})' if len(unknown) else ''}")
-    cut = len(windows.sentences) - len(np.unique(windows.sentences))
-    say(f"rows of {windows.row_length}: sentences cut into overlapping windows add {cut:,} windows; words cut short: {windows.cut_words:,}")
-    return 0
+    added = len(windows.sentences) - len(np.unique(windows.sentences))
+    count = np.count_nonzero(real)
+    return [
+        f"word pieces of {given.encoder}: {count:,}, {count / max(1, windows.num_words):.2f} per word",
+        f"words with an unknown piece: {len(unknown):,}{f' ({shown[:200]})' if shown else ''}",
+        f"rows of {windows.row_length}: long sentences are cut into overlapping windows, which adds {added:,}; "
+        f"words truncated: {windows.cut_words:,}",
+    ]
 
 
 if __name__ == "__main__":
