@@ -1,4 +1,4 @@
-"""Tags and their ids, and the tagging schemes: which one a file uses, whether it keeps to it, and its IOB2 form."""
+"""Tags and their ids. Tagging schemes: which one a file uses, whether all its tags follow it, and the conversion to IOB2."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ner.sentences import TAG_RULE, Sentence, is_tag
 
 @dataclass(frozen=True)
 class TagSet:
-    """The tags a model can give, in the order of their ids, and after them one id for what carries no label.
+    """The tags a model can predict, in the order of their ids. One more id, ``padding_id``, labels what is not scored.
 
-    Exactly the tags of the training sentences: no I- tag is invented for a type that only ever had B-.
+    They are exactly the tags of the training sentences: a type that occurs only with B- gets no I- tag.
     """
 
     names: tuple[str, ...]
@@ -31,15 +31,15 @@ class TagSet:
 
     @classmethod
     def fit(cls, sentences: Iterable[Sentence]) -> TagSet:
-        """The tags of the training sentences, in scikit-learn's LabelEncoder's order (sorted)."""
+        """The tags of the training sentences, sorted as scikit-learn's LabelEncoder sorts them."""
         from sklearn.preprocessing import LabelEncoder
 
-        encoder = LabelEncoder().fit(list(_distinct(sentences)))  # of all tags it would keep the same classes, slower
+        encoder = LabelEncoder().fit(list(_distinct(sentences)))  # given all tags it would find the same classes, only slower
         return cls(tuple(str(name) for name in encoder.classes_))
 
     @property
     def num_tags(self) -> int:
-        """How many tags can be predicted; the padding label is not one of them."""
+        """How many tags can be predicted. The padding label is not one of them."""
         return len(self.names)
 
     @property
@@ -48,7 +48,7 @@ class TagSet:
         return self.num_tags
 
     def encode(self, tags: Sequence[Sequence[str]]) -> np.ndarray:
-        """The ids of all words of all sentences in a row, int32 of shape [words].
+        """The ids of all words of all sentences, one after another: int32 [words].
 
         Raises:
             InputError: a tag is not in the set (see `unseen`).
@@ -58,7 +58,7 @@ class TagSet:
             return np.fromiter(map(index.__getitem__, chain.from_iterable(tags)), np.int32, sum(map(len, tags)))
         except KeyError as error:
             what = f"the tag {error.args[0]!r} is not among the model's: {', '.join(self.names)}"
-            raise InputError(what, hint="train on sentences that have it, or leave it out") from None
+            raise InputError(what, hint="train on sentences that have it, or remove it from the data") from None
 
 
 def unseen(tagset: TagSet, sentences: Iterable[Sentence]) -> list[str]:
@@ -71,19 +71,19 @@ def _distinct(sentences: Iterable[Sentence]) -> set[str]:
 
 
 def to_iob2(sentences: Sequence[Sentence], path: str | os.PathLike[str] | None = None) -> tuple[list[Sentence], str]:
-    """The sentences in IOB2 and the name of the scheme they were in: ``IOB2``, ``IOB1``, ``IOBES`` or ``BILOU``.
+    """The sentences in IOB2, and the name of the scheme they were in: ``IOB2``, ``IOB1``, ``IOBES`` or ``BILOU``.
 
-    The scheme is found over all sentences and every tag is checked against it:
+    All sentences together show the scheme, and every tag is checked against it:
 
-    - E- or S- means IOBES, L- or U- means BILOU (both: an error). Every entity must be closed as the scheme says.
-    - With B- and I- only, call an I- tag that continues nothing (it follows O, another type or the sentence's start) an
-      opening I-, and a B- tag that does not directly follow its own type a plain B-. IOB2 has no opening I-
-      (Ratnaparkhi 1998), IOB1 no plain B- (Ramshaw and Marcus 1995). A file with neither is called IOB2.
-    - A file with both breaks either scheme. The more frequent kind tells which one was meant (a tie: IOB2) and the
-      first tag of the other kind is refused; nothing is repaired by guessing.
+    - E- or S- means IOBES, L- or U- means BILOU (both: an error). Every entity must end as the scheme says.
+    - With B- and I- only: call an I- tag that starts an entity (it follows O, another type or the start of the sentence) an opening I-.
+      Call a B- tag that does not directly follow its own type a plain B-. IOB2 has no opening I- (Ratnaparkhi 1998), IOB1 has no plain B-
+      (Ramshaw and Marcus 1995). A file with neither is called IOB2.
+    - A file with both kinds breaks both schemes. The more frequent kind shows which scheme was meant (after a tie: IOB2). The first tag of
+      the other kind is refused. Nothing is repaired by guessing.
 
     Args:
-        sentences: what to convert; left as it is.
+        sentences: what to convert. They are not changed.
         path: the file they came from, for messages.
 
     Raises:
@@ -102,11 +102,11 @@ def to_iob2(sentences: Sequence[Sentence], path: str | os.PathLike[str] | None =
     counts = f"the file opens {plain_b.sum()} entities with B- and {opening_i.sum()} with I- that follow none of their type"
     if plain_b.sum() >= opening_i.sum():
         _refuse(flat, opening_i, f"in IOB2 an entity opens with B-, and {counts}", "write B- there")
-    _refuse(flat, plain_b, f"in IOB1 only an entity right after its like opens with B-, and {counts}", "write I- there")
+    _refuse(flat, plain_b, f"in IOB1 an entity opens with B- only right after another of its type, and {counts}", "write I- there")
 
 
 class _Flat(NamedTuple):
-    """All words of all sentences in a row; the arrays are of shape [words]."""
+    """All words of all sentences, one after another. The arrays have the shape [words]."""
 
     sentences: Sequence[Sentence]
     path: str | os.PathLike[str] | None
@@ -139,7 +139,7 @@ def _flatten(sentences: Sequence[Sentence], path: str | os.PathLike[str] | None)
 
 
 def _from_segments(flat: _Flat) -> tuple[list[Sentence], str]:
-    """IOBES and BILOU, which differ in two letters only."""
+    """Check and convert IOBES or BILOU, which differ only in two letters."""
     iobes = (flat.prefix == "E") | (flat.prefix == "S")
     bilou = (flat.prefix == "L") | (flat.prefix == "U")
     if iobes.any() and bilou.any():
@@ -152,13 +152,13 @@ def _from_segments(flat: _Flat) -> tuple[list[Sentence], str]:
     wrong = (continues & ~linked) | (unfinished & ~np.append(linked[1:], False))
     if wrong.any():
         rule = f"in {scheme} an entity is B-, I-, ..., {last}- of one type, or {single}- alone"
-        _refuse(flat, wrong, rule, "tag the whole entity so")
+        _refuse(flat, wrong, rule, "tag the whole entity this way")
     prefix = np.where(flat.prefix == single, "B", np.where(flat.prefix == last, "I", flat.prefix))
     return _retag(flat, prefix), scheme
 
 
 def _retag(flat: _Flat, prefix: np.ndarray) -> list[Sentence]:
-    """The sentences with these prefixes, B, I or O, before their types."""
+    """The sentences with these prefixes (B, I or O) before their types."""
     table = ["O", *(f"B-{name}" for name in flat.types), *(f"I-{name}" for name in flat.types)]
     codes = np.where(prefix == "O", 0, 1 + flat.type + len(flat.types) * (prefix == "I"))
     tags = [table[code] for code in codes.tolist()]
@@ -169,7 +169,7 @@ def _retag(flat: _Flat, prefix: np.ndarray) -> list[Sentence]:
 
 
 def _refuse(flat: _Flat, wrong: np.ndarray, rule: str, hint: str) -> NoReturn:
-    """An error at the first of the words that are wrong."""
+    """Raise InputError at the first of the words that are wrong."""
     at = int(wrong.argmax())
     number = int(np.searchsorted(flat.starts, at, side="right"))
     position = at - int(flat.starts[number - 1])
