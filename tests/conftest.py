@@ -12,7 +12,7 @@ import pytest
 from browser import Browser
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["NER_CACHE"] = tempfile.mkdtemp(prefix="ner-cache-")
+CACHE = os.environ["NER_CACHE"] = tempfile.mkdtemp(prefix="ner-cache-")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 TINY = Path(__file__).parent / "fixtures" / "tiny_bert"
 
@@ -22,6 +22,10 @@ def pytest_configure(config):
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 8)
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
