@@ -115,7 +115,7 @@ def _format_of(path: Path, format: str | None) -> str:
 
 
 def _text(path: Path, encoding: str | None) -> str:
-    """The text of a file, not empty, without byte order mark, with a line feed at the end of each line."""
+    """The text of a file: not empty, without a byte order mark. If its lines end with carriage returns alone, they become line feeds."""
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
