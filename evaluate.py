@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         report.check_target(path)
     import_tensorflow()
     from ner import scoring
-    from ner.progress import console, say
+    from ner.progress import console, say, table
 
     sentences, name = corpus_of(given, say)
     words, gold = [s.words for s in sentences], [s.tags for s in sentences]
@@ -62,32 +62,24 @@ def main(arguments: list[str]) -> int:
     predicted, confidence = tagger.tag(words)
     if tagger.cut_words:
         say(f"warning: of {tagger.cut_words} long words only the first word pieces were read")
-    scores = scoring.score(gold, predicted)
-    counts = scoring.sentence_counts(gold, predicted)
-    low, high = scoring.bootstrap_f1(counts)
+    evaluation = scoring.Evaluation(words, gold, predicted, confidence)
+    scores = evaluation.scores
+    low, high = scoring.bootstrap_f1(evaluation.counts)
     details = {"model": given.ckpt, "corpus": name}
-    result: dict = {**scores.as_dict(), "f1_interval_95": [low, high], "errors": scoring.error_counts(gold, predicted), **details}
+    result: dict = {**scores.as_dict(), "f1_interval_95": [low, high], "errors": evaluation.errors, **details}
     if given.compare:
         other, _ = Tagger.load(given.compare, compute_dtype=given.compute_dtype).tag(words)
-        p = scoring.paired_test(counts, scoring.sentence_counts(gold, other))
-        result["compare"] = {"model": given.compare, "f1": scoring.score(gold, other).f1, "p": p}
+        theirs = scoring.Evaluation(words, gold, other)
+        p = scoring.paired_test(evaluation.counts, theirs.counts)
+        result["compare"] = {"model": given.compare, "f1": theirs.scores.f1, "p": p}
 
     if given.json:
         report.write_json(given.json, result)
     if given.predictions:
         report.write_predictions(given.predictions, words, gold, predicted)
     if given.html:
-        report.write_html(
-            given.html,
-            title="Entity report",
-            words=words,
-            gold=gold,
-            predicted=predicted,
-            scores=scores,
-            confidence=confidence,
-            details=details,
-        )
-    console.print(scoring.table(scores))
+        report.write_html(given.html, evaluation, title="Entity report", details=details)
+    console.print(table(scores))
     say(f"{name}: F1 {scores.f1} (seqeval default mode; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {scores.f1_strict}")
     if given.compare:
         say(f"{given.compare}: F1 {result['compare']['f1']}; p = {result['compare']['p']:.4g} (two-sided, approximate randomisation)")
