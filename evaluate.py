@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ner.cli import run_main
 from ner.config import Config, DataType, Format, load_toml, parse
 from ner.errors import InputError
+
+if TYPE_CHECKING:
+    from ner.inference import Tagger
+    from ner.scoring import Evaluation
+    from ner.sentences import Sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,68 +61,101 @@ def main(arguments: list[str]) -> int:
         report.check_target(path)
     import_tensorflow()
     from ner import scoring
-    from ner.progress import console, say
+    from ner.progress import console, say, table
 
-    sentences, name = corpus_of(given, say)
+    sentences, corpus = corpus_of(given, say)
     words, gold = [s.words for s in sentences], [s.tags for s in sentences]
     tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype)
-    predicted, confidence = tagger.tag(words)
+    evaluation = scoring.Evaluation(words, gold, *tagger.tag(words))
     if tagger.cut_words:
         say(f"warning: of {tagger.cut_words} long words only the first word pieces were read")
-    scores = scoring.score(gold, predicted)
-    counts = scoring.sentence_counts(gold, predicted)
-    low, high = scoring.bootstrap_f1(counts)
-    details = {"model": given.ckpt, "corpus": name}
-    result: dict = {**scores.as_dict(), "f1_interval_95": [low, high], "errors": scoring.error_counts(gold, predicted), **details}
+    warn_of_lacking_types(given.ckpt, tagger, gold, say)
+    low, high = scoring.bootstrap_f1(evaluation.counts)
+    details = {"model": given.ckpt, "corpus": corpus}
+    result: dict = {**evaluation.scores.as_dict(), "f1_interval_95": [low, high], "errors": evaluation.errors, **details}
     if given.compare:
-        other, _ = Tagger.load(given.compare, compute_dtype=given.compute_dtype).tag(words)
-        p = scoring.paired_test(counts, scoring.sentence_counts(gold, other))
-        result["compare"] = {"model": given.compare, "f1": scoring.score(gold, other).f1, "p": p}
+        result["compare"] = compare(given, tagger, evaluation, say)
 
     if given.json:
         report.write_json(given.json, result)
     if given.predictions:
-        report.write_predictions(given.predictions, words, gold, predicted)
+        report.write_predictions(given.predictions, words, gold, evaluation.predicted)
     if given.html:
-        report.write_html(
-            given.html,
-            title="Entity report",
-            words=words,
-            gold=gold,
-            predicted=predicted,
-            scores=scores,
-            confidence=confidence,
-            details=details,
-        )
-    console.print(scoring.table(scores))
-    say(f"{name}: F1 {scores.f1} (seqeval default mode; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {scores.f1_strict}")
+        report.write_html(given.html, evaluation, title="Entity report", details=details)
+    console.print(table(evaluation.scores))
+    f1, strict = evaluation.scores.f1, evaluation.scores.f1_strict
+    say(f"{corpus}: F1 {f1} ({scoring.MODE}; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {strict}")
     if given.compare:
-        say(f"{given.compare}: F1 {result['compare']['f1']}; p = {result['compare']['p']:.4g} (two-sided, approximate randomisation)")
+        other = result["compare"]
+        say(f"{given.compare}: F1 {other['f1']} ({scoring.MODE}); p = {other['p']:.4g} (two-sided, approximate randomisation)")
     return 0
 
 
-def corpus_of(given: Arguments, say) -> tuple[list, str]:
+def compare(given: Arguments, tagger: Tagger, evaluation: Evaluation, say: Callable[[str], None]) -> dict:
+    """The other model on the same sentences, as the JSON file shows it: its F1, and the p-value of "both have the same F1"."""
+    from ner import scoring
+    from ner.inference import Tagger
+
+    other = Tagger.load(str(given.compare), compute_dtype=given.compute_dtype)
+    warn_of_lacking_types(str(given.compare), other, evaluation.gold, say)
+    theirs = scoring.Evaluation(evaluation.words, evaluation.gold, *other.tag(evaluation.words))
+    decoding, other_decoding = ("Viterbi" if model.iob2 else "word by word" for model in (tagger, other))
+    if decoding != other_decoding:
+        ways = f"{given.ckpt}: {decoding}, {given.compare}: {other_decoding}"
+        say(f"warning: the two models choose tags in different ways ({ways}); part of the difference in F1 may come from that")
+    return {
+        "model": given.compare,
+        "f1": theirs.scores.f1,
+        "p": scoring.paired_test(evaluation.counts, theirs.counts),
+        "decoding": [decoding, other_decoding],
+    }
+
+
+def warn_of_lacking_types(path: str, tagger: Tagger, gold: Sequence[list[str]], say: Callable[[str], None]) -> None:
+    """Say which annotated types a model cannot predict: all their entities count as missed."""
+    lacking = {tag[2:] for sentence in gold for tag in sentence if tag != "O"} - {tag[2:] for tag in tagger.tags}
+    if lacking:
+        has = sorted({tag[2:] for tag in tagger.tags if tag != "O"})
+        say(f"warning: {path} cannot predict {', '.join(sorted(lacking))}: these entities count as missed; it predicts {', '.join(has)}")
+
+
+def corpus_of(given: Arguments, say: Callable[[str], None]) -> tuple[list[Sentence], str]:
     """The sentences to score and what to call them: --data, or the corpus in the run's config.toml."""
     from ner import dataset
-    from ner.run_folder import is_run
 
-    run = next((p for p in (Path(given.ckpt), Path(given.ckpt).parent) if is_run(p)), None)
-    trained = load_toml(run / "config.toml") if run else Config()
+    part = given.split or ("all" if given.data else "validation")
     if given.data:
-        config = Config(data=given.data, format=given.format, encoding=given.encoding, split_seed=trained.split_seed)
-        part = given.split or "all"
+        config = Config(data=given.data, format=given.format, encoding=given.encoding)
         if part == "all":
             return dataset.read(given.data, config, say), given.data
+        trained = run_config(given.ckpt)
+        if trained:
+            config = dataclasses.replace(config, split_seed=trained.split_seed)
     else:
-        if run is None:
+        trained = run_config(given.ckpt)
+        if trained is None:
             raise InputError("not a run folder, so it names no corpus", path=given.ckpt, hint="give --data FILE")
-        config, part = trained, given.split or "validation"
+        config = trained
     splits = dataset.load(config, say)
     if part == "all":
         return [s for name in splits for s in splits[name]], "all splits"
     if part not in splits:
         raise InputError(f"the run has no {part} split", path=given.ckpt, hint=f"give --split {' or '.join(splits)}, or --data FILE")
     return splits[part], f"{part} split"
+
+
+def run_config(ckpt: str) -> Config | None:
+    """The settings of the run that ``ckpt``, its folder or the model/ in it, belongs to; None where it is no run's.
+
+    Raises:
+        InputError: the run's config.toml has a key that this version of the project does not know, or is damaged.
+    """
+    folder = Path(os.path.abspath(ckpt))
+    for candidate in (folder, *([folder.parent] if folder.name == "model" else [])):
+        if (candidate / "config.toml").is_file():
+            config = load_toml(candidate / "config.toml")
+            return config if config.output else None
+    return None
 
 
 if __name__ == "__main__":

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import sys
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from ner.cli import run_main
 from ner.config import DataType, parse
-from ner.errors import InputError
+from ner.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from ner.inference import Tagged
 
 CHUNK = 1000  # lines tagged at a time, so memory does not grow with the input
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +49,16 @@ def main(arguments: list[str]) -> int:
 
     model_folder(given.ckpt)
     lines = read_lines(given.input) if given.input else iter(given.text)
-    first = list(itertools.islice(lines, CHUNK))  # an unreadable input is refused before the model is loaded
+    chunk = list(itertools.islice(lines, CHUNK))  # an unreadable input is refused before the model is loaded
     import_tensorflow()
-    from ner import rendering
-
     tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype)
-    write = {"table": rendering.table, "jsonl": rendering.jsonl, "conll": rendering.conll}[given.format]
+    write = {"table": write_table, "jsonl": write_jsonl, "conll": write_conll}[given.format]
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not know every character
-    while first:
-        for tagged in tagger(first, split_at_white_space=given.pre_split):
+    while chunk:
+        for tagged in tagger(chunk, split_at_white_space=given.pre_split):
             write(tagged)
         sys.stdout.flush()
-        first = list(itertools.islice(lines, CHUNK))
+        chunk = list(itertools.islice(lines, CHUNK))
     if tagger.cut_words:
         print(f"warning: of {tagger.cut_words} long words only the first word pieces were read", file=sys.stderr)
     return 0
@@ -72,6 +75,47 @@ def read_lines(path: str) -> Iterator[str]:
                     raise InputError(f"not UTF-8 ({error.reason})", path=path, line=number, hint="convert the file to UTF-8") from None
     except OSError as error:
         raise InputError(error.strerror or "cannot be read", path=path, hint="give --input a text file") from None
+
+
+def write_table(tagged: Tagged) -> None:
+    """One row a word with its tag and score, then one row an entity; coloured by type on a terminal."""
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from ner.progress import console
+
+    words = Table(Column("word", overflow="fold"), "tag", "score", box=None, pad_edge=False)
+    for word, tag, score in zip(tagged.words, tagged.tags, tagged.scores, strict=True):
+        words.add_row(Text(printable(word), style=_colour(tag)), Text(tag, style=_colour(tag)), f"{score:.4f}")
+    console.print(words)
+    entities = Table(Column("entity", overflow="fold"), "type", "characters", "score", box=None, pad_edge=False)
+    for entity in tagged.entities:
+        style = _colour(entity.type)
+        entities.add_row(
+            Text(printable(entity.text), style=style), Text(entity.type, style=style), f"{entity.start}-{entity.end}", f"{entity.score:.4f}"
+        )
+    console.print(entities if tagged.entities else "no entities")
+    console.print()
+
+
+def write_jsonl(tagged: Tagged) -> None:
+    """One object a line: text, entities (each start, end, text, type, score; characters of ``text``), words, tags."""
+    entities = [dataclasses.asdict(entity) for entity in tagged.entities]
+    record = {"text": tagged.text, "entities": entities, "words": tagged.words, "tags": tagged.tags}
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+def write_conll(tagged: Tagged) -> None:
+    """``word tag`` lines and a blank line; white space inside a word is written as ``_``."""
+    from ner.report import field
+
+    sys.stdout.write("".join(f"{field(word)} {field(tag)}\n" for word, tag in zip(tagged.words, tagged.tags, strict=True)) + "\n")
+
+
+def _colour(tag: str) -> str:
+    """A colour for an entity type, the same in every run; none outside entities."""
+    kind = tag.removeprefix("B-").removeprefix("I-")
+    return "" if kind == "O" else COLOURS[sum(kind.encode()) % len(COLOURS)]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     from ner.inference import predict_words
     from ner.optimizer import AdamW
     from ner.progress import say
-    from ner.scoring import Scores, score
+    from ner.scoring import Evaluation, Scores
     from ner.step import make_predict_step, make_replica_step, make_train_steps, trainable
     from ner.tagger import TaggingModel
     from ner.tagset import TagSet
@@ -114,9 +114,9 @@ def main(arguments: list[str]) -> int:
     def validate(step: int) -> tuple[Scores, dict[str, float]]:
         found = predict_words(predict_step, strategy, windows["validation"], tags.num_tags)
         predicted, confidence = decode(found, words, tags.names)
-        dashboard.validation(step, words, gold, predicted)
-        scores = score(gold, predicted)
-        return scores, validation_scalars(scores, gold, predicted, confidence)
+        evaluation = Evaluation(words, gold, predicted, confidence)
+        dashboard.validation(step, evaluation)
+        return evaluation.scores, validation_scalars(evaluation)
 
     def save_best(scores: Scores) -> None:
         if not devices.chief:

@@ -131,7 +131,7 @@ def kill_until_done(folder: Path, output: Path, seconds: float, rng: random.Rand
 
 def outcome(output: Path) -> dict[str, object]:
     """What must be the same to the bit."""
-    from ner.dashboard import WALL_CLOCK
+    from ner.dashboard import is_timing
 
     predictions = output.with_suffix(".conll")
     evaluate = [sys.executable, str(ROOT / "evaluate.py"), "--ckpt", str(output), "--predictions", str(predictions)]
@@ -140,7 +140,7 @@ def outcome(output: Path) -> dict[str, object]:
     return {
         "weights": (output / "model" / "model.safetensors").read_bytes(),
         "predictions": predictions.read_bytes(),
-        "metrics.jsonl": [{k: v for k, v in record.items() if k not in WALL_CLOCK} for record in records],
+        "metrics.jsonl": [{k: v for k, v in record.items() if not is_timing(k)} for record in records],
         "TensorBoard": recorded(output / "tensorboard"),
     }
 
@@ -149,15 +149,15 @@ def recorded(folder: Path) -> list[tuple[str, int, bytes]]:
     """(tag, step, value) of everything recorded but the wall clock, in order."""
     import tensorflow as tf
 
-    from ner.dashboard import WALL_CLOCK
+    from ner.dashboard import is_timing
 
     found = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             # The configuration names the run's folder, and HParams when it began.
-            different = (*WALL_CLOCK, "configuration", "_hparams_/session_start_info")
-            kept = [v for v in event.summary.value if v.tag not in different]
+            different = ("configuration", "_hparams_/session_start_info")
+            kept = [v for v in event.summary.value if v.tag not in different and not is_timing(v.tag)]
             found += [(v.tag, event.step, v.tensor.SerializeToString()) for v in kept]
     return sorted(found)
 

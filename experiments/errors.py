@@ -38,11 +38,11 @@ def agreement(sentences: list[Sentence]) -> dict:
     return {"pairs": len(pairs), "differing": sum(a != b for a, b in pairs), "f1": f1, "ceiling": f1**0.5}
 
 
-def confused_names(sentences: list[Sentence], predicted: list[list[str]]) -> dict[str, list]:
+def confused_names(evaluation: scoring.Evaluation) -> dict[str, list]:
     """For each type the names most often not found as annotated, and what they were taken for: [name, taken for, times]."""
     found: dict[str, Counter] = defaultdict(Counter)
-    for (words, gold), tags in zip(sentences, predicted, strict=True):
-        for pairing in scoring.error_classes(gold, tags):
+    for words, pairings in zip(evaluation.words, evaluation.pairings, strict=True):
+        for pairing in pairings:
             if pairing.gold and pairing.error != "correct":
                 kind, start, end = pairing.gold
                 taken = pairing.predicted
@@ -68,12 +68,13 @@ def main() -> None:
     sentences = dataset.read(given.data, Config(data=given.data), print)
     blocks = [block.split("\n") for block in given.predictions.read_text(encoding="utf-8").strip().split("\n\n")]
     words, gold, predicted = ([[line.split(" ")[i] for line in block] for block in blocks] for i in range(3))
-    labels, matrix = scoring.confusion(gold, predicted)
+    evaluation = scoring.Evaluation(words, gold, predicted)
+    labels, matrix = evaluation.confusion
     record = {
         "run": given.predictions.parent.name,
-        "errors": scoring.error_counts(gold, predicted),
+        "errors": evaluation.errors,
         "confusion": {"labels": labels, "matrix": matrix.tolist()},
-        "names": confused_names([Sentence(w, g) for w, g in zip(words, gold, strict=True)], predicted),
+        "names": confused_names(evaluation),
         "agreement": agreement(sentences),
     }
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

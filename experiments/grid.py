@@ -159,8 +159,8 @@ def train_peer(encoder: Path, peers: str, entry: Entry, seed: int, split: Split,
 
 def scored(gold: list[list[str]], predicted: list[list[str]]) -> dict:
     """Scores, and what intervals and paired tests need: each sentence's correct, predicted and gold entities."""
-    counts = scoring.sentence_counts(gold, predicted)
-    return {**scoring.score(gold, predicted).as_dict(), "counts": ";".join(",".join(map(str, row)) for row in counts.tolist())}
+    evaluation = scoring.Evaluation(gold, gold, predicted)
+    return {**evaluation.scores.as_dict(), "counts": ";".join(",".join(map(str, row)) for row in evaluation.counts.tolist())}
 
 
 def run(*command: object) -> None:

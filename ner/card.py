@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -13,15 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from ner.config import DATA_KEYS, Config, to_toml
-from ner.scoring import Scores
+from ner.scoring import MODE, STRICT_MODE, Scores
 
 PATHS = (*DATA_KEYS, "output", "config")
 CARD = """---
-library_name: transformers
-pipeline_tag: token-classification
-base_model: {base_model}
-metrics: [seqeval]
+{header}
 ---
 
 # {name}
@@ -41,11 +39,11 @@ or `python predict.py --ckpt PATH "alex lives in london"` of the project that tr
 ## Scores
 
 On the validation split ({sentences} sentences, {words} words, {entities} entities), over whole words and whole sentences.
-An entity is found if its type and both its ends are: with TP entities found, FP predicted and not annotated, FN annotated and not found,
-precision P = TP / (TP + FP), recall R = TP / (TP + FN), F1 = 2 P R / (P + R). Entities are read from the tags as seqeval's default
-(conlleval) mode does; strict: its IOB2 mode. macro F1: the mean over the types. A sentence's tags are the likeliest that keep to IOB2;
-each word's likeliest tag, which the pipeline takes, may find less. The epoch was chosen by this F1, so expect a little less on
-other text of the kind.
+An entity counts as found if its type and both its ends are right. With TP entities found, FP predicted but not annotated, and FN
+annotated but not found: precision P = TP / (TP + FP), recall R = TP / (TP + FN), F1 = 2 P R / (P + R). Entities are read from the tags as
+seqeval's default (conlleval) mode reads them; strict F1 reads them in its IOB2 mode. Macro F1 is the mean over the types. The tags are
+the most probable valid IOB2 sequence of each sentence. The pipeline takes each word's most probable tag instead and may find less. The
+epoch was chosen by this F1, so expect a little less on other text of the same kind.
 
 | type | precision | recall | F1 | entities |
 | --- | ---: | ---: | ---: | ---: |
@@ -57,7 +55,7 @@ strict F1 {f1_strict:.4f}, macro F1 {macro_f1:.4f}
 ## Training
 
 Data: {data}: {splits}.
-Device: {device}. Wall-clock until this model was saved, in this process: {minutes:.1f} min.
+Device: {device}. The process had run for {minutes:.1f} min when it saved this model.
 Versions: {versions}. {date}.
 
     {command}
@@ -68,9 +66,9 @@ Versions: {versions}. {date}.
 
 
 CASE = """
-It was told how each word is written, by `token_type_ids`: 0 not known, as for [CLS] and [SEP], 1 without a capital, 2 Capitalised,
-3 ALL CAPITALS, 4 any other way; 0 throughout a sentence that is all small or all capital. Without them, as in the pipeline, it reads all
-text as if its case were not known, and finds less; the project's docs/using_models.md shows how to give them.
+Its `token_type_ids` say how each word is written: 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 any other way, 0 not known.
+[CLS] and [SEP] have 0, and so has every word of a sentence in small letters only or in capitals only. The pipeline does not set them:
+the model then reads all text as if its case were not known, and finds less. The project's docs/using_models.md shows how to set them.
 """
 
 
@@ -84,27 +82,55 @@ def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device
         f"| {_escaped(kind)} | {row['precision']:.4f} | {row['recall']:.4f} | {row['f1']:.4f} | {row['support']:.0f} |"
         for kind, row in scores.per_type.items()
     ]
-    packages = [name for name in ("tensorflow-cpu", "tensorflow", "keras", "tokenizers", "numpy") if _version(name)]
+    name, data = config.output or "model", config.data or f"{config.train} and {config.validation}"
+    packages = [p for p in ("tensorflow-cpu", "tensorflow", "keras", "tokenizers", "numpy") if _version(p)]
     return CARD.format(
-        name=config.output or "model",
+        header=_header(config.encoder, name, data, scores),
+        name=name,
         encoder=config.encoder,
-        base_model=json.dumps(config.encoder),  # quoted as YAML wants it
         types=", ".join(map(_escaped, scores.per_type)),
         sentences=splits["validation"],
         words=scores.words,
         entities=scores.entities,
         rows="\n".join(rows),
-        data=config.data or f"{config.train} and {config.validation}",
+        data=data,
         splits=", ".join(f"{count:,} {name}" for name, count in splits.items()) + " sentences",
         device=device,
         case=CASE if config.case else "",
         minutes=seconds / 60,
-        versions=", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in packages)]),
+        versions=", ".join([f"Python {platform.python_version()}", *(f"{p} {_version(p)}" for p in packages)]),
         date=time.strftime("%Y-%m-%d"),
         command=shlex.join(["python", *map(_short, sys.argv)]),
         toml=to_toml(config),
         **{key: getattr(scores, key) for key in ("precision", "recall", "f1", "f1_strict", "macro_f1")},
     )
+
+
+def _header(encoder: str, name: str, data: str, scores: Scores) -> str:
+    """The YAML that the Hugging Face hub reads. Its ``model-index`` is why the hub shows the scores."""
+    kinds = (("precision", MODE), ("recall", MODE), ("f1", MODE), ("f1_strict", STRICT_MODE), ("macro_f1", MODE))
+    results = [
+        EvalResult(
+            task_type="token-classification",
+            task_name="Named-entity recognition",
+            dataset_type=data,
+            dataset_name=data,
+            dataset_split="validation",
+            metric_type=kind,
+            metric_name=f"{kind.replace('_', ' ')} ({mode})",
+            metric_value=getattr(scores, kind),
+        )
+        for kind, mode in kinds
+    ]
+    header = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="token-classification",
+        base_model=encoder,
+        metrics=["seqeval"],
+        model_name=name,
+        eval_results=results,
+    )
+    return header.to_yaml()
 
 
 def _short(word: str) -> str:

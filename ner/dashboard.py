@@ -12,24 +12,19 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hp
 
-from ner import markdown
-from ner.checkpoint import as_os_error
+from ner import files, markdown
 from ner.errors import InputError, printable
+from ner.files import tensorflow_errors_as_os_errors
 from ner.progress import say
-from ner.scoring import (
-    Scores,
-    Sentences,
-    confusion,
-    entity_calibration,
-    error_counts,
-    expected_calibration_error,
-    word_calibration,
-)
+from ner.scoring import Evaluation
 
 LARGEST = 30
 HPARAMS_METRICS = ("validation/f1", "validation/f1_strict", "validation/macro_f1", "train/seconds", "train/tokens_per_second")
-# The scalars that differ between two runs of the same.
-WALL_CLOCK = ("train/seconds", "train/tokens_per_second", "train/data_wait_seconds", "train/model_flops_per_second", "train/mfu")
+
+
+def is_timing(scalar: str) -> bool:
+    """Whether a scalar is measured by a clock, so that it differs between otherwise identical runs. Its name says so by its unit."""
+    return scalar.startswith("train/") and ("second" in scalar or scalar == "train/mfu")
 
 
 class Dashboard:
@@ -42,7 +37,7 @@ class Dashboard:
             self.writer = tf.summary.create_noop_writer()
             return
         _keep_metrics(self.metrics, step)
-        with as_os_error(self.events):
+        with tensorflow_errors_as_os_errors(self.events):
             for path in sorted(self.events.glob("events.out.tfevents.*")):
                 _keep_events(path, step)
             self.writer = tf.summary.create_file_writer(str(self.events))
@@ -64,43 +59,44 @@ class Dashboard:
             hp.hparams_config(hparams=[hp.HParam(name) for name in hparams], metrics=[hp.Metric(name) for name in HPARAMS_METRICS])
             hp.hparams(hparams)
 
-    def validation(self, step: int, words: Sentences, gold: Sentences, predicted: Sentences) -> None:
-        """What is looked at, not counted: sample and worst sentences, and the confusion between types."""
+    def validation(self, step: int, evaluation: Evaluation) -> None:
+        """Write what a person looks at: sample and worst sentences, and the confusion matrix of the types."""
         if not self.chief:
             return
         with self._writing():
-            tf.summary.text("validation/sample", markdown.sample(words, gold, predicted), step=step)
-            tf.summary.text("validation/worst", markdown.worst(words, gold, predicted), step=step)
-            tf.summary.image("validation/confusion", confusion_image(*confusion(gold, predicted))[None], step=step)
+            tf.summary.text("validation/sample", markdown.sample(evaluation), step=step)
+            tf.summary.text("validation/worst", markdown.worst(evaluation), step=step)
+            tf.summary.image("validation/confusion", confusion_image(*evaluation.confusion)[None], step=step)
 
     @contextlib.contextmanager
     def _writing(self):
         """Summaries made here go to the event file; it writes when it likes, so any of them may find the disk full."""
-        with as_os_error(self.events), self.writer.as_default():
+        with tensorflow_errors_as_os_errors(self.events), self.writer.as_default():
             yield
 
     def flush(self) -> None:
         """Have the files hold everything recorded so far."""
-        with as_os_error(self.events):
+        with tensorflow_errors_as_os_errors(self.events):
             self.writer.flush()
         if self.chief and self.metrics.exists():
             with open(self.metrics, "rb") as file:
                 os.fsync(file.fileno())
 
 
-def validation_scalars(scores: Scores, gold: Sentences, predicted: Sentences, confidence: Sequence[Sequence[float]]) -> dict[str, float]:
-    """The ``validation/...`` scalars of one epoch; ``confidence``: the probability of each word's predicted tag."""
+def validation_scalars(evaluation: Evaluation) -> dict[str, float]:
+    """The ``validation/...`` scalars of one epoch. The evaluation must have its ``confidence``."""
+    scores = evaluation.scores
     values = {f"validation/{name}": getattr(scores, name) for name in ("f1", "f1_strict", "precision", "recall", "macro_f1")}
     for kind, row in scores.per_type.items():
         values |= {f"validation/{name}/{kind}": row[name] for name in ("f1", "precision", "recall")}
-    values |= {f"validation/errors/{error.replace(' ', '_')}": count for error, count in error_counts(gold, predicted).items()}
-    values["validation/ece_words"] = expected_calibration_error(*word_calibration(gold, predicted, confidence))
-    values["validation/ece_entities"] = expected_calibration_error(*entity_calibration(gold, predicted, confidence))
+    values |= {f"validation/errors/{error.replace(' ', '_')}": count for error, count in evaluation.errors.items()}
+    values["validation/ece_words"] = evaluation.word_calibration_error()
+    values["validation/ece_entities"] = evaluation.entity_calibration_error()
     return {name: float(value) for name, value in values.items()}
 
 
 def confusion_image(labels: Sequence[str], matrix: np.ndarray) -> np.ndarray:
-    """Which type was taken for which, as a picture: uint8 [height, width, 4]. ``labels``, ``matrix``: of scoring.confusion.
+    """Which type was taken for which, as a picture: uint8 [height, width, 4]. ``labels`` and ``matrix`` are of Evaluation.confusion.
 
     A row's shade is its share of the gold type's entities; the numbers are counts. Beyond ``LARGEST`` labels the rarest are left out.
     """
@@ -129,7 +125,7 @@ def confusion_image(labels: Sequence[str], matrix: np.ndarray) -> np.ndarray:
 
 
 def _keep_metrics(path: Path, step: int) -> None:
-    """Drop the records past ``step`` (and a last line cut short by a crash), by copy and rename.
+    """Drop the records past ``step``, and a last line truncated by a crash.
 
     A checkpoint is written after the record of its step, so that is the last one kept.
     """
@@ -148,14 +144,13 @@ def _keep_metrics(path: Path, step: int) -> None:
                 raise InputError("damaged: not a JSON record", path=path, line=number, hint="restore the file, or start anew") from None
     if last != step:
         raise InputError(f"ends at step {last}, the checkpoint at {step}", path=path, hint="restore the file, or --overwrite the run")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(b"".join(kept))
-    os.replace(partial, path)
+    files.write(path, b"".join(kept))
 
 
 def _keep_events(path: Path, step: int) -> None:
-    """The same for one TensorBoard event file; a record cut short by a crash ends it, and so does a damaged one."""
-    partial, last = path.with_name(f".{path.name}.partial"), -1
+    """The same for one TensorBoard event file; a record truncated by a crash ends it, and so does a damaged one."""
+    # TFRecordWriter opens a path of its own. This one is not named like an event file, which TensorBoard would read if a kill left it.
+    partial, last = path.with_name(".partial"), -1
     with tf.io.TFRecordWriter(str(partial)) as writer:
         records = iter(tf.data.TFRecordDataset(str(path)))
         while True:
@@ -171,4 +166,5 @@ def _keep_events(path: Path, step: int) -> None:
             if event.step <= step:
                 writer.write(record)
                 last = event.step
+    files.sync(partial)
     os.replace(partial, path)

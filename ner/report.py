@@ -1,7 +1,6 @@
 """Evaluation files: predictions word by word, scores as JSON, and one HTML page to read the errors in.
 
-Everywhere ``words``, ``gold`` and ``predicted`` are lists of sentences, each a list of strings, one per word. Files are
-replaced as a whole: a reader sees the old file or the new one, never half of one.
+Files are replaced as a whole: a reader sees the old file or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+from ner import files
 from ner.errors import InputError, printable
-from ner.scoring import ERROR_CLASSES, MODE, STRICT_MODE, Pairing, Scores, confusion, error_classes, error_counts
-
-Sentences = Sequence[list[str]]
+from ner.scoring import ERROR_CLASSES, MODE, STRICT_MODE, Evaluation, Pairing, Sentences
 
 
 def check_target(path: str | None) -> None:
@@ -37,6 +34,7 @@ def check_target(path: str | None) -> None:
 def write_predictions(path: str | os.PathLike, words: Sentences, gold: Sentences, predicted: Sentences) -> None:
     """Write one ``word gold predicted`` line per word, an empty line after each sentence, in the order given.
 
+    The arguments are sentences, each a list of strings, one per word.
     White space inside a field is written as ``_``, and so is an empty field: a line always has three columns, whichever
     white space a reader parts at.
 
@@ -60,43 +58,33 @@ def write_json(path: str | os.PathLike, mapping: Mapping) -> None:
     _write(path, json.dumps(mapping, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_html(
-    path: str | os.PathLike,
-    *,
-    title: str,
-    words: Sentences,
-    gold: Sentences,
-    predicted: Sentences,
-    scores: Scores,
-    confidence: Sequence[Sequence[float]] | None = None,
-    details: Mapping[str, str] | None = None,
-) -> None:
+def write_html(path: str | os.PathLike, evaluation: Evaluation, *, title: str, details: Mapping[str, str] | None = None) -> None:
     """Write one self-contained page: scores, confusion, error classes and every sentence, with filters and search.
 
     The page fetches nothing: its content security policy admits its own style and script and forbids the rest. The
     filters are kept in its address: ``report.html#type=geo&error=missed&q=london``.
 
     Args:
-        confidence: for each sentence the probability of each word's predicted tag; adds an order by confidence.
+        evaluation: what is shown; its confidence, if it has one, adds an order by confidence.
         details: lines about the run, shown as they are.
 
     Raises:
         InputError: the file cannot be written.
     """
-    labels, matrix = confusion(gold, predicted)
-    sure = [None] * len(words) if confidence is None else confidence
+    labels, matrix = evaluation.confusion
+    sure: Sequence[Sequence[float] | None] = evaluation.confidence or [None] * len(evaluation.words)
     data = {
         "title": title,
         "details": dict(details or {}),
-        "scores": scores.as_dict(),
+        "scores": evaluation.scores.as_dict(),
         "mode": MODE,
         "strictMode": STRICT_MODE,
-        "errors": error_counts(gold, predicted),
+        "errors": evaluation.errors,
         "confusion": {"labels": labels, "matrix": matrix.tolist()},
-        "hasConfidence": confidence is not None,
+        "hasConfidence": evaluation.confidence is not None,
         "sentences": [
-            [sentence, [_compact(pairing, c) for pairing in error_classes(g, p)]]
-            for sentence, g, p, c in zip(words, gold, predicted, sure, strict=True)
+            [words, [_compact(pairing, confidence) for pairing in pairings]]
+            for words, pairings, confidence in zip(evaluation.words, evaluation.pairings, sure, strict=True)
         ],
     }
     template = resources.files("ner").joinpath("report.html").read_text("utf-8")
@@ -140,23 +128,12 @@ def _policy(template: str) -> str:
 
 
 def _write(path: str | os.PathLike, text: str) -> None:
-    """Replace the file ``path`` by ``text`` in one step: written beside it, then renamed. Missing folders are made."""
-    target = Path(os.path.realpath(path))  # through a link, so that the link stays
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    """Replace the file ``path`` by ``text``. Missing folders are made."""
     try:
-        data = text.encode()
-        if target.exists() and not target.is_file() and not target.is_dir():
-            target.write_bytes(data)  # a pipe or a device, such as /dev/null, is written to, never replaced
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        beside.replace(target)
+        files.write(path, text)
     except UnicodeEncodeError as error:
         what = f"cannot hold the character U+{ord(error.object[error.start]):04X}, half of a surrogate pair"
         raise InputError(what, hint="take it out of the data", path=path) from None
     except OSError as error:
         what = f"cannot be written: {error.strerror or error}"
         raise InputError(what, hint="name a file in a folder you may write to", path=path) from None
-    finally:
-        with suppress(OSError):
-            beside.unlink()  # gone already unless something went wrong

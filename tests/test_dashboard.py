@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard import program
 
-from ner.dashboard import Dashboard, confusion_image, validation_scalars
+from ner.dashboard import Dashboard, confusion_image, is_timing, validation_scalars
 from ner.errors import InputError
-from ner.scoring import score
+from ner.scoring import Evaluation
 
 
 def test_metrics_past_the_checkpoint_and_a_line_cut_short_are_dropped(tmp_path):
@@ -32,20 +33,40 @@ def test_a_worker_that_is_not_chief_writes_nothing(tmp_path):
     other = Dashboard(tmp_path, chief=False)
     other.scalars(1, 1, {"train/loss": 1.0})
     other.configuration("a = 1", {"a": 1})
-    other.validation(1, [["x"]], [["O"]], [["O"]])
+    other.validation(1, Evaluation([["x"]], [["O"]], [["O"]]))
     other.flush()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_scalars_of_an_epoch_are_named_by_the_contract():
     gold, predicted = [["B-geo", "O"], ["B-per", "I-per"]], [["B-geo", "O"], ["B-per", "O"]]
-    values = validation_scalars(score(gold, predicted), gold, predicted, [[0.75, 1.0], [0.5, 0.25]])
+    values = validation_scalars(Evaluation(gold, gold, predicted, [[0.75, 1.0], [0.5, 0.25]]))
     assert values["validation/f1"] == 0.5 and values["validation/f1/geo"] == 1.0 and values["validation/recall/per"] == 0.0
     assert {"validation/f1_strict", "validation/precision", "validation/recall", "validation/macro_f1"} <= set(values)
     assert values["validation/errors/correct"] == 1.0 and values["validation/errors/wrong_boundary"] == 1.0
     # Words: right at 0.75, 1.0 and 0.5, wrong at 0.25, each in a bin of its own. Entities: right at 0.75, wrong at 0.5.
     assert values["validation/ece_words"] == pytest.approx((0.25 + 0.0 + 0.5 + 0.25) / 4)
     assert values["validation/ece_entities"] == pytest.approx((0.25 + 0.5) / 2)
+
+
+def test_a_scalar_is_a_timing_by_the_unit_in_its_name():
+    timings = ("seconds", "tokens_per_second", "data_wait_seconds", "model_flops_per_second", "mfu")
+    others = ("loss", "learning_rate", "gradient_norm", "update_norm", "padding_share")
+    assert [name for name in (*timings, *others) if is_timing(f"train/{name}")] == [*timings]
+    assert not is_timing("validation/f1/second")  # a type of this name
+
+
+def test_event_records_past_the_checkpoint_are_dropped_and_nothing_else_is_left(tmp_path):
+    board = Dashboard(tmp_path)
+    for step in (2, 4, 6):
+        board.scalars(step, 1, {"train/loss": 1.0 / step})
+    board.flush()
+    (written,) = (tmp_path / "tensorboard").iterdir()
+    (tmp_path / "tensorboard" / ".partial").write_bytes(b"of a killed process")
+    Dashboard(tmp_path, step=4)
+    events = [tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(written))]
+    assert [event.step for event in events if event.summary.value] == [2, 4]
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")]
 
 
 def test_the_confusion_is_drawn_darker_where_more_is():
@@ -64,9 +85,10 @@ def served(tmp_path_factory):
         board = Dashboard(logs / name)
         board.configuration(f"learning_rate = {rate}\n", {"learning_rate": rate, "encoder": "tiny"})
         for epoch, predicted in enumerate(([["O", "O", "O", "B-org"]], [["B-per", "O", "O", "O"]]), 1):
-            values = validation_scalars(score(gold, predicted), gold, predicted, [[0.5] * 4])
+            evaluation = Evaluation(words, gold, predicted, [[0.5] * 4])
+            values = validation_scalars(evaluation)
             board.scalars(epoch, epoch, {"train/loss": 1.0 / epoch, "train/seconds": 5.0 * epoch, **values})
-            board.validation(epoch, words, gold, predicted)
+            board.validation(epoch, evaluation)
         board.flush()
     board = program.TensorBoard()
     board.configure(argv=["", "--logdir", str(logs), "--host", "localhost", "--port", "0", "--load_fast", "false"])

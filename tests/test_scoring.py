@@ -13,20 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner import report
+from ner import report, scoring
 from ner.errors import InputError
+from ner.progress import table
 from ner.scoring import (
     ERROR_CLASSES,
+    Evaluation,
+    Pairing,
+    Span,
     bootstrap_f1,
-    confusion,
-    error_classes,
-    error_counts,
     expected_calibration_error,
     paired_test,
     score,
-    sentence_counts,
     spans,
-    table,
 )
 
 TAGS = ["O", "B-geo", "I-geo", "B-per", "I-per", "B-org-unit", "I-org-unit"]
@@ -35,6 +34,14 @@ corpora = st.lists(tag_pairs, min_size=1, max_size=8).map(
     lambda sentences: tuple([[pair[side] for pair in sentence] for sentence in sentences] for side in (0, 1))
 )
 few = settings(deadline=None, max_examples=150)
+
+
+def evaluated(gold: list[list[str]], predicted: list[list[str]]) -> Evaluation:
+    return Evaluation(gold, gold, predicted)
+
+
+def counts_of(gold: list[list[str]], predicted: list[list[str]]) -> np.ndarray:
+    return evaluated(gold, predicted).counts
 
 
 def noisy(gold: list[list[str]], share: float, seed: int) -> list[list[str]]:
@@ -187,8 +194,8 @@ def test_nothing_right_gives_zero_without_warning(gold, predicted):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scores = score(gold, predicted)
-        assert bootstrap_f1(sentence_counts(gold, predicted), resamples=10) == (0.0, 0.0)
-        assert paired_test(*[sentence_counts(gold, predicted)] * 2, resamples=10) == 1.0
+        assert bootstrap_f1(counts_of(gold, predicted), resamples=10) == (0.0, 0.0)
+        assert paired_test(*[counts_of(gold, predicted)] * 2, resamples=10) == 1.0
     assert [scores.precision, scores.recall, scores.f1, scores.f1_strict, scores.macro_f1] == [0.0] * 5
 
 
@@ -196,7 +203,11 @@ def test_input_that_cannot_be_scored_is_refused():
     with pytest.raises(ValueError, match="number of sentences"):
         score([["O"]], [["O", "O"]])
     with pytest.raises(ValueError, match="number of sentences"):
-        error_counts([["O"], []], [["O"]])
+        evaluated([["O"], []], [["O"]])
+    with pytest.raises(ValueError, match="gold and words differ"):
+        Evaluation([["a"]], [["O", "O"]], [["O", "O"]])
+    with pytest.raises(ValueError, match="gold and confidence differ"):
+        Evaluation([["a"]], [["O"]], [["O"]], [[0.5, 0.5]])
     for tag in ("geo", "B-", "E-geo", "", "o", "I"):
         with pytest.raises(InputError, match="is not an IOB2 tag; use O, B-TYPE"):
             score([["O"]], [[tag]])
@@ -240,7 +251,7 @@ def test_bootstrap_brackets_f1_and_narrows_with_more_sentences():
     widths = []
     for sentences in (50, 800):
         gold, predicted = sampled(sentences, 0.2, seed=4)
-        low, high = bootstrap_f1(sentence_counts(gold, predicted))
+        low, high = bootstrap_f1(counts_of(gold, predicted))
         assert 0 <= low < score(gold, predicted).f1 < high <= 1
         widths.append(high - low)
     assert widths[0] > 2.5 * widths[1]
@@ -248,9 +259,9 @@ def test_bootstrap_brackets_f1_and_narrows_with_more_sentences():
 
 def test_bootstrap_depends_on_the_seed_alone():
     pair = sampled(60, 0.3, seed=5)
-    assert bootstrap_f1(sentence_counts(*pair)) == bootstrap_f1(sentence_counts(*pair))
-    assert bootstrap_f1(sentence_counts(*pair)) != bootstrap_f1(sentence_counts(*pair), seed=1)
-    assert bootstrap_f1(sentence_counts(pair[0], pair[0])) == (1.0, 1.0)
+    assert bootstrap_f1(counts_of(*pair)) == bootstrap_f1(counts_of(*pair))
+    assert bootstrap_f1(counts_of(*pair)) != bootstrap_f1(counts_of(*pair), seed=1)
+    assert bootstrap_f1(counts_of(pair[0], pair[0])) == (1.0, 1.0)
 
 
 def test_bootstrap_is_the_middle_95_percent_of_scores_of_drawn_sentences():
@@ -259,7 +270,7 @@ def test_bootstrap_is_the_middle_95_percent_of_scores_of_drawn_sentences():
     draws = [rng.integers(40, size=40) for _ in range(100)]
     values = [f1(*conlleval([gold[i] for i in draw], [predicted[i] for i in draw])) for draw in draws]
     expected = np.quantile(values, [0.025, 0.975])
-    assert bootstrap_f1(sentence_counts(gold, predicted), resamples=100) == pytest.approx(tuple(expected))
+    assert bootstrap_f1(counts_of(gold, predicted), resamples=100) == pytest.approx(tuple(expected))
 
 
 def test_paired_test_approximates_the_exact_permutation_test():
@@ -274,14 +285,14 @@ def test_paired_test_approximates_the_exact_permutation_test():
         as_large += difference >= seen - 1e-12
     exact = as_large / 2 ** len(gold)
     assert 0 < exact < 1
-    counts_a, counts_b = sentence_counts(gold, a), sentence_counts(gold, b)
+    counts_a, counts_b = counts_of(gold, a), counts_of(gold, b)
     assert paired_test(counts_a, counts_b) == pytest.approx(exact, abs=0.02)
     assert paired_test(counts_b, counts_a) == pytest.approx(exact, abs=0.02)
 
 
 def test_paired_test_tells_like_from_unlike():
     gold, good = sampled(400, 0.05, seed=9)
-    counts, like, unlike = (sentence_counts(gold, p) for p in (good, noisy(gold, 0.05, seed=77), noisy(gold, 0.4, seed=11)))
+    counts, like, unlike = (counts_of(gold, p) for p in (good, noisy(gold, 0.05, seed=77), noisy(gold, 0.4, seed=11)))
     assert paired_test(counts, counts) == 1.0
     assert paired_test(counts, like) > 0.05
     assert paired_test(counts, unlike, resamples=999) == pytest.approx(1 / 1000)
@@ -330,29 +341,90 @@ def test_expected_calibration_error_refuses_what_is_no_probability(confidence):
     ],
 )
 def test_error_classes(gold, predicted, expected):
-    assert sorted(error_classes(gold.split(), predicted.split()), key=str) == sorted(expected, key=str)
+    assert sorted(evaluated([gold.split()], [predicted.split()]).pairings[0], key=str) == sorted(expected, key=str)
 
 
 @few
 @given(corpora)
 def test_error_classes_pair_every_entity_once_and_agree_with_f1(pair):
-    for gold, predicted in zip(*pair, strict=True):
-        pairings = error_classes(gold, predicted)
+    evaluation = evaluated(*pair)
+    for gold, predicted, pairings in zip(*pair, evaluation.pairings, strict=True):
         assert sorted(p.gold for p in pairings if p.gold) == sorted(spans(gold))
         assert sorted(p.predicted for p in pairings if p.predicted) == sorted(spans(predicted))
         for error, g, p in pairings:
             assert (error == "missed") == (p is None)
             assert (error == "spurious") == (g is None)
             assert g is None or p is None or min(g[2], p[2]) > max(g[1], p[1])
-    counts = error_counts(*pair)
+    counts = evaluation.errors
     correct, found_predicted, found_gold = conlleval(*pair)
     assert [*counts] == [*ERROR_CLASSES]
     assert counts["correct"] == correct
     assert sum(counts.values()) == found_gold + counts["spurious"] == found_predicted + counts["missed"]
 
 
+def closest_of_all_pairs(gold: list[Span], predicted: list[Span]) -> list[Pairing]:
+    """The rule of ``scoring.pair`` as it reads: of every gold with every predicted entity, the closest are paired first."""
+    every = [(g, p, min(g[2], p[2]) - max(g[1], p[1])) for g in gold for p in predicted]
+    found = []
+    for g, p, shared in sorted(every, key=lambda x: (-x[2], x[0][0] != x[1][0], x[0][1], x[1][1])):
+        if shared > 0 and all(g != pairing.gold and p != pairing.predicted for pairing in found):
+            alike = {(True, True): "correct", (False, True): "wrong type", (True, False): "wrong boundary"}
+            found.append(Pairing(alike.get((g[0] == p[0], g[1:] == p[1:]), "wrong type and boundary"), g, p))
+    found += [Pairing("missed", g, None) for g in gold if all(g != pairing.gold for pairing in found)]
+    return found + [Pairing("spurious", None, p) for p in predicted if all(p != pairing.predicted for pairing in found)]
+
+
+@few
+@given(st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from(TAGS)), max_size=40))
+def test_the_pairing_is_that_of_all_pairs_compared(tags):
+    gold, predicted = (spans([both[side] for both in tags]) for side in (0, 1))
+    assert sorted(scoring.pair(gold, predicted), key=str) == sorted(closest_of_all_pairs(gold, predicted), key=str)
+
+
+class Looked(tuple):
+    """A span that counts how often it is looked into."""
+
+    times = 0
+
+    def __getitem__(self, key):
+        Looked.times += 1
+        return super().__getitem__(key)
+
+
+def test_candidate_pairs_grow_with_the_sentence_not_with_its_square():
+    gold, predicted = ([Looked(("a", start, start + 2)) for start in range(first, 9000 + first, 3)] for first in (0, 1))
+    Looked.times = 0
+    candidates = scoring.overlapping(gold, predicted)
+    assert len(gold) == len(predicted) == len(candidates) == 3000
+    assert Looked.times <= 10 * (len(gold) + len(predicted))
+    assert [pairing.error for pairing in scoring.pair(gold, predicted)] == ["wrong boundary"] * 3000
+
+
+def test_a_validation_reads_and_pairs_each_sentence_once(tmp_path, monkeypatch):
+    from ner import dashboard, markdown
+
+    calls = {"spans": 0, "pair": 0}
+
+    def counting(name, function):
+        def call(*arguments):
+            calls[name] += 1
+            return function(*arguments)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(scoring, name, counting(name, getattr(scoring, name)))
+    gold, predicted = sampled(30, 0.3, seed=12)
+    evaluation = Evaluation(gold, gold, predicted, [[0.5] * len(sentence) for sentence in gold])
+    dashboard.validation_scalars(evaluation)
+    markdown.sample(evaluation), markdown.worst(evaluation)
+    report.write_html(tmp_path / "r.html", evaluation, title="t")
+    assert evaluation.counts.shape == (30, 3) and calls == {"spans": 60, "pair": 30}
+
+
 def test_confusion_of_a_worked_example():
-    labels, matrix = confusion([["B-a", "I-a", "O", "B-b"], ["B-a", "O", "B-a"]], [["B-a", "O", "O", "B-a"], ["O", "B-c", "B-a"]])
+    gold, predicted = [["B-a", "I-a", "O", "B-b"], ["B-a", "O", "B-a"]], [["B-a", "O", "O", "B-a"], ["O", "B-c", "B-a"]]
+    labels, matrix = evaluated(gold, predicted).confusion
     assert labels == ["a", "b", "c", "O"]
     assert matrix.tolist() == [[2, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
 
@@ -360,8 +432,8 @@ def test_confusion_of_a_worked_example():
 @few
 @given(corpora)
 def test_confusion_adds_up(pair):
-    labels, matrix = confusion(*pair)
-    counts = error_counts(*pair)
+    evaluation = evaluated(*pair)
+    (labels, matrix), counts = evaluation.confusion, evaluation.errors
     assert labels[-1] == "O" and labels[:-1] == sorted(labels[:-1])
     assert matrix.sum() == sum(counts.values())
     assert np.trace(matrix) == counts["correct"] + counts["wrong boundary"]

@@ -17,7 +17,7 @@ import tensorflow as tf
 from test_decoding import is_iob2
 
 from ner import formats
-from ner.dashboard import WALL_CLOCK
+from ner.dashboard import is_timing
 from ner.sentences import Sentence
 from ner.wordpieces import WordPieces
 
@@ -67,7 +67,7 @@ def records(folder):
 
 
 def without_clock(folder):
-    return [{k: v for k, v in record.items() if k not in WALL_CLOCK} for record in records(folder)]
+    return [{k: v for k, v in record.items() if not is_timing(k)} for record in records(folder)]
 
 
 def test_training_says_what_it_took_and_nothing_of_tensorflows_noise(trained):
