@@ -8,8 +8,8 @@ import sys
 
 import tyro
 
-from ner.cli import run_main
 from ner.config import Config, Format, parse
+from ner.errors import run_main
 
 
 @dataclasses.dataclass(frozen=True)

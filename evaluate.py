@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from ner.cli import run_main
 from ner.config import Config, DataType, Format, load_toml, parse
-from ner.errors import InputError
+from ner.errors import InputError, run_main
 
 
 @dataclasses.dataclass(frozen=True)

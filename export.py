@@ -6,8 +6,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from ner.cli import run_main
 from ner.config import parse
+from ner.errors import run_main
 
 
 @dataclasses.dataclass(frozen=True)

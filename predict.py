@@ -10,9 +10,8 @@ from typing import Literal
 
 import tyro
 
-from ner.cli import run_main
 from ner.config import DataType, parse
-from ner.errors import InputError
+from ner.errors import InputError, run_main
 
 CHUNK = 1000  # lines tagged at a time, so memory does not grow with the input
 

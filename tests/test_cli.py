@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ner.config import load_toml
+from ner.errors import InputError, RunStopped, run_main
 
 ROOT = Path(__file__).parent.parent
 GOOD = "Sentence #,Word,Tag\nSentence: 1,Alex,B-per\n,sings,O\nSentence: 2,London,B-geo\n"
@@ -78,6 +80,43 @@ except SystemExit:
 """
     done = run("-c", code)
     assert done.stdout.strip().endswith("[]"), done.stdout[-500:]
+
+
+def fails(error):
+    def main(arguments):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("it is empty", hint="give another", path="x.csv"), 2, "error: x.csv: it is empty; give another"),
+        (RunStopped("stopped at step 3"), 1, "stopped at step 3"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x\ny"), 2, "error: [Errno 2] No such file: 'x\\ny'; check the path, its perm"),
+        (OSError(errno.ENOSPC, "No space left"), 1, "error: [Errno 28] No space left; check the path, its permissions and the space left"),
+    ],
+    ids=["input", "stopped", "missing file", "full disk"],
+)
+def test_an_error_is_one_line_and_its_traceback_is_shown_when_asked_for(monkeypatch, capsys, error, status, line):
+    monkeypatch.delenv("NER_TRACEBACK", raising=False)
+    assert run_main(fails(error)) == status
+    shown = capsys.readouterr().err
+    assert shown.startswith(line) and shown.count("\n") == 1
+    monkeypatch.setenv("NER_TRACEBACK", "1")
+    assert run_main(fails(error)) == status
+    traced = capsys.readouterr().err
+    assert traced.startswith("Traceback") and "in main" in traced and traced.endswith(shown)
+
+
+def test_a_bug_that_is_no_file_error_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_main(lambda arguments: 1 // 0)
+
+
+def test_an_interrupted_program_ends_as_a_shell_expects():
+    assert run_main(fails(KeyboardInterrupt())) == 130
 
 
 def test_a_tpu_that_is_named_and_not_there_is_an_error_not_a_fallback():

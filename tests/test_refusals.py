@@ -8,7 +8,7 @@ import pytest
 from test_corpus import REFUSED, TWO_CONLL
 
 import train
-from ner.cli import run_main
+from ner.errors import run_main
 
 GOOD = b"alex B-per\nsings O\n\nthe O\nmayor O\nof O\nlondon B-geo\nleft O\n\n"
 
