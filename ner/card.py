@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ner.config import DATA_KEYS, Config, to_toml
+from ner.config import PATH_KEYS, Config, to_toml
 from ner.scoring import Scores
 
-PATHS = (*DATA_KEYS, "output", "config")
 CARD = """---
 library_name: transformers
 pipeline_tag: token-classification
@@ -76,7 +75,7 @@ text as if its case were not known, and finds less; the project's docs/using_mod
 
 def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device: str, seconds: float) -> str:
     """Markdown with the header the Hugging Face hub reads. splits: sentences per split. Of paths it shows the last part only."""
-    short: dict[str, Any] = {key: Path(value).name for key in PATHS if (value := getattr(config, key))}
+    short: dict[str, Any] = {key: Path(value).name for key in PATH_KEYS if (value := getattr(config, key))}
     if os.path.isabs(config.encoder):
         short["encoder"] = Path(config.encoder).name
     config = dataclasses.replace(config, **short)
