@@ -180,6 +180,16 @@ def test_an_experiment_is_what_its_results_were_made_with(name):
     assert {key: config[key] for key in expected} == expected
 
 
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_an_experiment_writes_out_every_value_that_shapes_its_result(path):
+    """So that a later change of a default does not change it. What is None is left to the checkpoint or the corpus."""
+    written, config = tomllib.loads(path.read_text()), load_toml(path)
+    assert config.encoder and (config.data or config.train)
+    shaping = [name for name in FIELDS if name not in MAY_CHANGE_ON_RESUME] + ["encoder"]
+    missing = [name for name in shaping if name not in written and getattr(Config, name) is not None]
+    assert not missing
+
+
 def test_every_key_is_described():
     for name, field in FIELDS.items():
         about = field.metadata
