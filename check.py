@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-import tyro
-
-from ner.cli import run_main
-from ner.config import Config, parse
+from ner.config import Config
+from ner.errors import run_main
+from ner.flags import REQUIRED, key, parse
 from ner.formats import Format, read
 from ner.sentences import Sentence, conflicts, entity_spans
 
@@ -18,16 +17,11 @@ class Arguments:
     """Report what an annotated file holds: sentences, entities, the tagging scheme, copies, and how an encoder's tokenizer
     splits its words."""
 
-    file: tyro.conf.Positional[str]
-    """The file."""
-    format: Format | None = None
-    """Its format; by default, what its suffix says."""
-    encoding: str | None = None
-    """Its character encoding; by default UTF-8, or else cp1252."""
-    encoder: str = Config.encoder
-    """The checkpoint whose word pieces are counted."""
-    row_length: int | None = None
-    """Word pieces per row; by default chosen from the file."""
+    file: str = key(REQUIRED, "The annotated file.", path=True, positional=True)
+    format: Format | None = key(None, "Format of the file. Without it: told from its suffix.")
+    encoding: str | None = key(None, "Character encoding of the file. Without it: UTF-8, or cp1252 if it is not UTF-8.")
+    encoder: str = key(Config.encoder, "The checkpoint whose word pieces are counted: a folder, or a name on the Hugging Face hub.")
+    row_length: int | None = key(None, "Word pieces per row. Without it: chosen from the file as in training.", low=8, high=512)
 
 
 def main(arguments: list[str]) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ner.cli import run_main
-from ner.config import Config, DataType, Format, load_toml, parse
-from ner.errors import InputError
+from ner.config import Config, DataType, Format, load_toml
+from ner.errors import InputError, run_main
+from ner.flags import REQUIRED, key, parse
 
 if TYPE_CHECKING:
     from ner.inference import Tagger
@@ -23,26 +23,22 @@ if TYPE_CHECKING:
 class Arguments:
     """Score a trained model by entity precision, recall and F1 (seqeval) over whole words and whole sentences."""
 
-    ckpt: str
-    """A run folder, its model/, or any Hugging Face token-classification folder of a BERT."""
-    data: str | None = None
-    """An annotated file to score; by default the corpus the run was trained on."""
-    split: Literal["train", "validation", "test", "all"] | None = None
-    """Which part of the corpus; by default all with --data, else validation."""
-    format: Format | None = None
-    """Format of --data; by default told from the suffix."""
-    encoding: str | None = None
-    """Character encoding of --data; by default UTF-8, else cp1252."""
-    json: str | None = None
-    """Write the scores to this JSON file."""
-    html: str | None = None
-    """Write a self-contained page: scores, errors and every sentence, to filter and search."""
-    predictions: str | None = None
-    """Write one `word gold predicted` line per word to this file, as the conlleval script reads it."""
-    compare: str | None = None
-    """Another model to test against on the same sentences (approximate randomisation)."""
-    compute_dtype: DataType = "auto"
-    """Type of the matrix products; auto takes what training used, where the device has it."""
+    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
+    data: str | None = key(None, "An annotated file to score. Without it: the corpus that the run was trained on.", path=True)
+    split: Literal["train", "validation", "test", "all"] | None = key(
+        None, "Which part of the corpus to score. Without it: all of --data, or the run's validation part."
+    )
+    format: Format | None = key(None, "Format of --data. Without it: told from the file's suffix.")
+    encoding: str | None = key(None, "Character encoding of --data. Without it: UTF-8, or cp1252 for a file that is not UTF-8.")
+    json: str | None = key(None, "Write the scores to this JSON file.", path=True)
+    html: str | None = key(None, "Write a self-contained page: scores, errors and every sentence, to filter and search.", path=True)
+    predictions: str | None = key(
+        None, "Write one line `word gold predicted` per word to this file, as the conlleval script reads it.", path=True
+    )
+    compare: str | None = key(
+        None, "Another model: test whether the two differ on the same sentences (approximate randomisation).", path=True
+    )
+    compute_dtype: DataType = key("auto", "Number type of the matrix products. auto: what training used, if the device has it.")
 
 
 def main(arguments: list[str]) -> int:

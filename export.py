@@ -6,22 +6,18 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from ner.cli import run_main
-from ner.config import parse
+from ner.errors import run_main
+from ner.flags import REQUIRED, key, parse
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Write a trained model as a SavedModel for TensorFlow Serving; it loads without this package (docs/using_models.md)."""
 
-    ckpt: str
-    """A run folder, its model/, or any Hugging Face token-classification folder of a BERT."""
-    output: str
-    """The folder to write; TensorFlow Serving wants a number for its last part, such as models/ner/1."""
-    overwrite: bool = False
-    """Replace the folder if it is a SavedModel."""
-    length: int | None = None
-    """Word pieces per sentence that the model takes; by default the training's row length."""
+    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
+    output: str = key(REQUIRED, "The folder to write. TensorFlow Serving wants a number as its last part, such as models/ner/1.", path=True)
+    overwrite: bool = key(False, "Replace the folder if it is a SavedModel.")
+    length: int | None = key(None, "Word pieces per sentence that the model takes. Without it: the training's row length.")
 
 
 def main(arguments: list[str]) -> int:

@@ -9,11 +9,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
-from ner.cli import run_main
-from ner.config import DataType, parse
-from ner.errors import InputError, printable
+from ner.config import DataType
+from ner.errors import InputError, printable, run_main
+from ner.flags import REQUIRED, key, parse
 
 if TYPE_CHECKING:
     from ner.inference import Tagged
@@ -26,18 +24,14 @@ COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "
 class Arguments:
     """Tag text with a trained model: one tag per word, and the entities with character offsets and scores."""
 
-    ckpt: str
-    """A run folder, its model/, or any Hugging Face token-classification folder of a BERT."""
-    text: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Texts to tag."""
-    input: str | None = None
-    """A UTF-8 text file to tag line by line; - reads standard input."""
-    pre_split: bool = False
-    """Words are what white space separates; by default punctuation is split off, as in the corpus."""
-    format: Literal["table", "jsonl", "conll"] = "table"
-    """table for reading, jsonl (one object a line) and conll (`word tag` lines) for programs."""
-    compute_dtype: DataType = "auto"
-    """Type of the matrix products; auto takes what training used, where the device has it."""
+    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
+    text: tuple[str, ...] = key((), "Texts to tag.", positional=True)
+    input: str | None = key(None, "A UTF-8 text file to tag line by line; - reads standard input.", path=True)
+    pre_split: bool = key(False, "Split words at white space only. Otherwise punctuation is split off too, as in the corpus.")
+    format: Literal["table", "jsonl", "conll"] = key(
+        "table", "table: for people; jsonl (one object a line) and conll (one line `word tag` a word): for programs."
+    )
+    compute_dtype: DataType = key("auto", "Number type of the matrix products. auto: what training used, if the device has it.")
 
 
 def main(arguments: list[str]) -> int:

@@ -7,9 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from ner.cli import run_main
 from ner.config import to_toml, train_config
-from ner.errors import InputError
+from ner.errors import InputError, run_main
 
 
 def main(arguments: list[str]) -> int:

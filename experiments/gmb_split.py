@@ -18,8 +18,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ner import formats  # noqa: E402
-from ner.cli import run_main  # noqa: E402
-from ner.errors import InputError  # noqa: E402
+from ner.errors import InputError, run_main  # noqa: E402
 
 HELD_BACK = 1000
 MEND = "give GMB's own ner_dataset.csv"

@@ -14,10 +14,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ner.config import DATA_KEYS, Config, to_toml
+from ner.config import PATH_KEYS, Config, to_toml
 from ner.scoring import MODE, STRICT_MODE, Scores
 
-PATHS = (*DATA_KEYS, "output", "config")
 CARD = """---
 {header}
 ---
@@ -74,7 +73,7 @@ the model then reads all text as if its case were not known, and finds less. The
 
 def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device: str, seconds: float) -> str:
     """Markdown with the header the Hugging Face hub reads. splits: sentences per split. Of paths it shows the last part only."""
-    short: dict[str, Any] = {key: Path(value).name for key in PATHS if (value := getattr(config, key))}
+    short: dict[str, Any] = {key: Path(value).name for key in PATH_KEYS if (value := getattr(config, key))}
     if os.path.isabs(config.encoder):
         short["encoder"] = Path(config.encoder).name
     config = dataclasses.replace(config, **short)

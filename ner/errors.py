@@ -1,8 +1,14 @@
-"""The one way a user's mistake reaches the user: one line, exit status 2, no traceback."""
+"""How errors reach the user: a mistake of theirs is one line on stderr and exit status 2, without a traceback."""
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+import traceback
+from collections.abc import Callable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # the disk is at fault, not what the user typed
 
 
 class InputError(Exception):
@@ -16,12 +22,41 @@ class InputError(Exception):
     """
 
     def __init__(self, what: str, *, hint: str, path: str | os.PathLike | None = None, line: int | None = None):
+        self.what, self.hint, self.path, self.line = what, hint, path, line
         where = "" if path is None else printable(os.fspath(path)) + (f":{line}" if line else "") + ": "
         super().__init__(f"{where}{printable(what)}; {printable(hint)}")
 
 
 class RunStopped(Exception):
-    """A run ended before its end, with its last checkpoint kept: asked to stop, or a loss that is not finite. One line, exit status 1."""
+    """A run ended early and kept its last checkpoint: it was asked to stop, or its loss was not finite. One line, exit status 1."""
+
+
+def run_main(main: Callable[[list[str]], int]) -> int:
+    """Call ``main`` with the command line's arguments and return the exit status: 0 done, 2 bad usage or input, 1 anything else.
+
+    An error that has a line of its own here is printed without its traceback, unless the environment variable NER_TRACEBACK is 1.
+    """
+    try:
+        return main(sys.argv[1:])
+    except InputError as error:
+        return _failed(f"error: {error}", 2)
+    except RunStopped as stop:
+        return _failed(str(stop), 1)
+    except KeyboardInterrupt:
+        return 130  # what a shell gives for Ctrl-C
+    except BrokenPipeError:  # as in predict.py | head: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # such as a full disk, a name that is too long, a folder that may not be read; or a bug
+        hint = "check the path, its permissions and the space left (NER_TRACEBACK=1 shows where it happened)"
+        return _failed(f"error: {printable(str(error))}; {hint}", 1 if error.errno in FULL else 2)
+
+
+def _failed(message: str, status: int) -> int:
+    if os.environ.get("NER_TRACEBACK") == "1":
+        traceback.print_exc()
+    print(message, file=sys.stderr)
+    return status
 
 
 def printable(text: str, limit: int = 500) -> str:

@@ -15,7 +15,7 @@ from ner.scoring import MODE, STRICT_MODE, Scores
 
 
 class _Console(Console):
-    """Rich ends the process with status 1 when a reader closes the pipe; ner.cli decides that here."""
+    """Rich ends the process with status 1 when a reader closes the pipe; run_main (ner/errors.py) decides that here."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

@@ -10,32 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ner.checkpoint import Checkpoints, State, differences
-from ner.config import DATA_KEYS, Config, load_toml, to_toml
+from ner.config import MAY_CHANGE_ON_RESUME, PATH_KEYS, Config, load_toml, to_toml
 from ner.errors import InputError
 from ner.files import sha256
 from ner.pretrained import MODEL_FILES, TOKENIZER_FILES
 from ner.sentences import Sentence, content_hash
-
-# Keys that may change between a run and its continuation: where it runs, how often it saves, and where the corpus lies
-# (the corpus itself is compared by content).
-FREE = (
-    *DATA_KEYS,
-    *("format", "encoding", "encoder", "encoder_revision", "row_length"),
-    *(
-        "tpu",
-        "tpu_timeout",
-        "tpu_look_timeout",
-        "gpus",
-        "cpu_replicas",
-        "steps_per_call",
-        "non_finite",
-        "measure_peak",
-        "profile",
-        "dry_run",
-    ),
-    *("config", "output", "overwrite", "resume", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints"),
-)
-
 
 # All that a run writes into its folder; nothing else in it is ever deleted.
 PARTS = (
@@ -67,7 +46,7 @@ def check(config: Config) -> None:
         if strangers and (config.overwrite or folder != output):  # the next better epoch replaces model/
             raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=folder, hint="move it away, or give another --output")
     if config.overwrite:
-        for key in (*DATA_KEYS, "encoder", "config"):
+        for key in (*(name for name in PATH_KEYS if name != "output"), "encoder"):
             value = getattr(config, key)
             if value and os.path.exists(value) and Path(os.path.realpath(value)).is_relative_to(os.path.realpath(output)):
                 raise InputError(f"--overwrite would delete {key} {value!r}", path=output, hint="give another --output")
@@ -110,13 +89,13 @@ def prepare(config: Config, state: State) -> None:
 
 def hparams(config: Config) -> dict[str, bool | int | float | str]:
     """The settings that make a run what it is, without those left to their automatic choice."""
-    chosen = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE and value is not None}
+    chosen = {key: value for key, value in dataclasses.asdict(config).items() if key not in MAY_CHANGE_ON_RESUME and value is not None}
     return {"encoder": config.encoder, **chosen}
 
 
 def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path, row_length: int, compute_dtype: str) -> dict:
     """What must be alike for a continued run to be the same run; JSON-ready. ``compute_dtype`` is the one that ``auto`` became."""
-    kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE}
+    kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in MAY_CHANGE_ON_RESUME}
     contents = {f"{name} sentences": content_hash(splits[name]) for name in ("train", "validation")}
     files = {}
     for name in ("config.json", "model.safetensors", *TOKENIZER_FILES):

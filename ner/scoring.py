@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -165,6 +166,77 @@ class Evaluation:
 def score(gold: Sentences, predicted: Sentences) -> Scores:
     """The scores alone; raises as ``Evaluation`` does."""
     return Evaluation(gold, gold, predicted).scores  # the words make no difference
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+class Pairing(NamedTuple):
+    """One gold entity, one predicted entity or the two as a pair, and its class, one of ``ERROR_CLASSES``."""
+
+    error: str
+    gold: Span | None
+    predicted: Span | None
+
+
+def pair(gold: Sequence[Span], predicted: Sequence[Span]) -> list[Pairing]:
+    """Pair the gold and predicted entities of one sentence and class each pair, left to right.
+
+    Every entity is in exactly one pairing. An entity predicted with exactly a gold span is paired with it; of the
+    others, the two that share most words are paired first (ties: same type, then leftmost). What shares no word with a
+    free partner stays alone: gold is missed, predicted is spurious. ``correct`` is what default mode counts as correct.
+    Both lists are in the order of the sentence, as ``spans`` gives them.
+    """
+
+    def closest_first(both: tuple[Span, Span]) -> tuple:
+        g, p = both
+        return max(g[1], p[1]) - min(g[2], p[2]), g[0] != p[0], g[1], p[1]  # minus the words they share, ...
+
+    pairings: list[Pairing] = []
+    free_gold, free_predicted = set(gold), set(predicted)
+    # Entities of one side never overlap, so an exact match has no rival and needs no rule of its own.
+    for g, p in sorted(overlapping(gold, predicted), key=closest_first):
+        if g in free_gold and p in free_predicted:
+            free_gold.remove(g)
+            free_predicted.remove(p)
+            pairings.append(Pairing(_pair_class(g, p), g, p))
+    pairings += [Pairing("missed", g, None) for g in free_gold]
+    pairings += [Pairing("spurious", None, p) for p in free_predicted]
+    return sorted(pairings, key=lambda pairing: [span[1:] for span in pairing[1:] if span])
+
+
+def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[Span, Span]]:
+    """All pairs of a gold and a predicted entity that share a word: one pass over both lists, which are in order."""
+    found = []
+    i = j = 0
+    while i < len(gold) and j < len(predicted):
+        g, p = gold[i], predicted[j]
+        if max(g[1], p[1]) < min(g[2], p[2]):
+            found.append((g, p))
+        # The one that ends first shares nothing with what follows in the other list.
+        if g[2] <= p[2]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+def _pair_class(gold: Span, predicted: Span) -> str:
+    same_type, same_span = gold[0] == predicted[0], gold[1:] == predicted[1:]
+    if same_span:
+        return "correct" if same_type else "wrong type"
+    return "wrong boundary" if same_type else "wrong type and boundary"
+
+
+def _f1(counts: np.ndarray) -> np.ndarray:
+    """[...] micro F1 from [..., 3] counts: 2 correct / (predicted + gold), 0 where there is no entity."""
+    return 2 * counts[..., 0] / np.maximum(counts[..., 1] + counts[..., 2], 1)
+
+
+def _precision_recall_f1(correct: int, predicted: int, gold: int) -> tuple[float, float, float]:
+    """From numbers of entities, in seqeval's order of operations, so the floats are equal to its floats."""
+    precision, recall = correct / max(predicted, 1), correct / max(gold, 1)
+    return precision, recall, 2 * precision * recall / (precision + recall) if correct else 0.0
 
 
 # Uncertainty ----------------------------------------------------------------------------------------------------------

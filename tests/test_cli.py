@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import importlib
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from ner.config import load_toml
+from ner.config import Config, load_toml
+from ner.errors import InputError, RunStopped, run_main
+from ner.flags import parse
 
 ROOT = Path(__file__).parent.parent
 GOOD = "Sentence #,Word,Tag\nSentence: 1,Alex,B-per\n,sings,O\nSentence: 2,London,B-geo\n"
+
+
+PROGRAMS = ("train", "evaluate", "predict", "check", "export")
 
 
 def run(*command):
     return subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
 
 
-def refused(done, *parts):
-    assert done.returncode == 2, (done.stdout, done.stderr)
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+def refused(status, stderr, *parts):
+    assert status == 2, stderr
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1, stderr
     for part in parts:
-        assert part in done.stderr
+        assert part in stderr
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """``call(program, flags) -> (status, stderr)``, in this process."""
+
+    def call(program, *flags):
+        monkeypatch.setattr(sys, "argv", [f"{program}.py", *map(str, flags)])
+        status = run_main(importlib.import_module(program).main)
+        return status, capsys.readouterr().err
+
+    return call
 
 
 @pytest.mark.parametrize(
@@ -38,53 +57,130 @@ def refused(done, *parts):
     ],
     ids=["missing", "empty", "columns", "tag", "only O", "one sentence"],
 )
-def test_a_bad_corpus_is_refused_and_leaves_nothing_behind(tmp_path, content, parts):
+def test_a_bad_corpus_is_refused_and_leaves_nothing_behind(call, tmp_path, content, parts):
     path, output = tmp_path / "x.csv", tmp_path / "run"
     if content is not None:
         path.write_text(content)
-    refused(run("train.py", "--train", path, "--validation", path, "--output", output, "--tpu", "none"), *parts)
+    refused(*call("train", "--train", path, "--validation", path, "--output", output, "--tpu", "none"), *parts)
     assert not output.exists()
 
 
-def test_other_bad_usage_is_refused(tmp_path, tiny):
+def test_the_process_itself_ends_with_one_line_and_status_2(tmp_path):
+    path, output = tmp_path / "x.csv", tmp_path / "run"
+    path.write_text(GOOD.replace("B-geo", "B_geo"))
+    done = run("train.py", "--train", path, "--validation", path, "--output", output, "--tpu", "none")
+    refused(done.returncode, done.stderr, "x.csv:4", "B_geo")
+    assert not output.exists()
+    done = run("predict.py", "--ckpt", path, "x")
+    refused(done.returncode, done.stderr, "not a folder")
+
+
+def test_other_bad_usage_is_refused(call, tmp_path, tiny):
     data = tmp_path / "x.csv"
     data.write_text(GOOD)
     same = ["--train", data, "--validation", data, "--tpu", "none", "--output", tmp_path / "run"]
-    refused(run("train.py", *same, "--encoder", "nobody/nothing"), "nobody/nothing")
-    refused(run("train.py", *same, "--encoder", tiny, "--row-length", "128"), "64 positions")
+    refused(*call("train", *same, "--encoder", "nobody/nothing"), "nobody/nothing")
+    refused(*call("train", *same, "--encoder", tiny, "--row-length", "128"), "64 positions")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     for flag in ([], ["--overwrite"], ["--resume"]):
-        refused(run("train.py", *same, "--encoder", tiny, *flag), str(tmp_path / "run"))
+        refused(*call("train", *same, "--encoder", tiny, *flag), str(tmp_path / "run"))
     assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
-    refused(run("evaluate.py", "--ckpt", tmp_path), "not a trained model")
-    refused(run("evaluate.py", "--ckpt", tmp_path / "nowhere"), "no such folder")
-    refused(run("predict.py", "--ckpt", data, "x"), "not a folder")
-    refused(run("predict.py", "--ckpt", tiny), "--input")
-    refused(run("predict.py", "--ckpt", tiny, "--input", tmp_path / "nowhere.txt"), "nowhere.txt")
-    refused(run("evaluate.py", "--ckpt", tiny), "--data")
-    refused(run("train.py", "--epoch", "3"), "--epochs")
+    refused(*call("evaluate", "--ckpt", tmp_path), "not a trained model")
+    refused(*call("evaluate", "--ckpt", tmp_path / "nowhere"), "no such folder")
+    refused(*call("predict", "--ckpt", tiny), "--input")
+    refused(*call("predict", "--ckpt", tiny, "--input", tmp_path / "nowhere.txt"), "nowhere.txt")
+    refused(*call("evaluate", "--ckpt", tiny), "--data")
 
 
-@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "predict.py"])
-def test_help_imports_neither_tensorflow_nor_transformers(program):
+def test_bad_flags_of_each_program_are_refused(call):
+    refused(*call("train", "--epoch", "3"), "did you mean --epochs?")
+    refused(*call("evaluate"), "--ckpt PATH is missing; see python evaluate.py --help")
+    refused(*call("evaluate", "--ckpt", "x", "--split", "dev"), "--split 'dev'", "give one of train, validation, test, all")
+    refused(*call("predict", "--chkpt", "x", "text"), "did you mean --ckpt?")
+    refused(*call("check"), "FILE is missing")
+    refused(*call("check", "x.csv", "y.csv"), "'y.csv' belongs to no flag")
+    refused(*call("check", "x.csv", "--row-length", "4"), "row_length = 4 is out of range; give row_length a value from 8 to 512")
+    refused(*call("export", "--ckpt", "x"), "--output PATH is missing")
+
+
+def test_arguments_without_a_flag():
+    import check
+    import predict
+
+    texts = parse(predict.Arguments, ["--ckpt", "x", "alex lives", "- in", "--pre-split", "--format=conll"])
+    assert texts == predict.Arguments(ckpt="x", text=("alex lives", "- in"), pre_split=True, format="conll")
+    assert parse(predict.Arguments, ["--ckpt", "x", "--input", "-"]) == predict.Arguments(ckpt="x", input="-")
+    assert parse(predict.Arguments, ["--ckpt", "x", "--", "--ckpt", "-y"]).text == ("--ckpt", "-y")
+    for arguments in (["x.csv", "--row-length", "64"], ["--row-length", "64", "x.csv"]):
+        assert parse(check.Arguments, arguments) == check.Arguments(file="x.csv", row_length=64)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_shows_every_flag_and_imports_nothing_slow(program):
     code = f"""
 import runpy, sys
-sys.argv = ['{program}', '--help']
+sys.argv = ['{program}.py', '--help']
 try:
-    runpy.run_path('{program}', run_name='__main__')
-except SystemExit:
-    print([m for m in ('tensorflow', 'transformers', 'seqeval', 'sklearn') if m in sys.modules])
+    runpy.run_path('{program}.py', run_name='__main__')
+except SystemExit as end:
+    assert not end.code
+    print([m for m in ('tensorflow', 'transformers', 'seqeval', 'sklearn', 'numpy', 'rich') if m in sys.modules])
 """
     done = run("-c", code)
-    assert done.stdout.strip().endswith("[]"), done.stdout[-500:]
+    assert done.stdout.strip().endswith("[]"), done.stdout[-500:] + done.stderr
+    module = importlib.import_module(program)
+    shown = " ".join(done.stdout.replace("-\n", "-").split())
+    for field in dataclasses.fields(Config if program == "train" else module.Arguments):
+        name = field.name.upper() if field.metadata["positional"] else "--" + field.name.replace("_", "-")
+        assert name in shown
+        assert " ".join(field.metadata["help"].split()[:2]) in shown
+    if program == "train":
+        for part in ("default: 16; from 1 to 1,048,576", "(default: linear)", "--case, --no-case", "--head {linear,crf}", "optimization:"):
+            assert part in shown
+
+
+def fails(error):
+    def main(arguments):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("it is empty", hint="give another", path="x.csv"), 2, "error: x.csv: it is empty; give another"),
+        (RunStopped("stopped at step 3"), 1, "stopped at step 3"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x\ny"), 2, "error: [Errno 2] No such file: 'x\\ny'; check the path, its perm"),
+        (OSError(errno.ENOSPC, "No space left"), 1, "error: [Errno 28] No space left; check the path, its permissions and the space left"),
+    ],
+    ids=["input", "stopped", "missing file", "full disk"],
+)
+def test_an_error_is_one_line_and_its_traceback_is_shown_when_asked_for(monkeypatch, capsys, error, status, line):
+    monkeypatch.delenv("NER_TRACEBACK", raising=False)
+    assert run_main(fails(error)) == status
+    shown = capsys.readouterr().err
+    assert shown.startswith(line) and shown.count("\n") == 1
+    monkeypatch.setenv("NER_TRACEBACK", "1")
+    assert run_main(fails(error)) == status
+    traced = capsys.readouterr().err
+    assert traced.startswith("Traceback") and "in main" in traced and traced.endswith(shown)
+
+
+def test_a_bug_that_is_no_file_error_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_main(lambda arguments: 1 // 0)
+
+
+def test_an_interrupted_program_ends_as_a_shell_expects():
+    assert run_main(fails(KeyboardInterrupt())) == 130
 
 
 def test_a_tpu_that_is_named_and_not_there_is_an_error_not_a_fallback():
-    began = time.monotonic()
-    refused(run("train.py", "--tpu", "grpc://127.0.0.1:1", "--tpu-timeout", "20"), "grpc://127.0.0.1:1")
-    refused(run("train.py", "--tpu", "nosuch", "--tpu-timeout", "20"), "nosuch")
-    assert time.monotonic() - began < 90
+    for name in ("grpc://127.0.0.1:1", "nosuch"):
+        done = run("train.py", "--tpu", name, "--tpu-timeout", "20")
+        refused(done.returncode, done.stderr, name)
 
 
 def test_the_quickstart_is_split_so_that_names_are_mostly_new():

@@ -11,9 +11,8 @@ import pytest
 
 import evaluate
 from ner import pretrained
-from ner.cli import run_main
 from ner.config import Config, to_toml
-from ner.errors import InputError
+from ner.errors import InputError, run_main
 from ner.tagger import TaggingModel
 
 TAGS = ("B-per", "I-per", "O")

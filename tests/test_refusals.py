@@ -9,7 +9,7 @@ from test_formats import REFUSED, TWO_CONLL
 from test_spans import REFUSED as REFUSED_SPANS
 
 import train
-from ner.cli import run_main
+from ner.errors import run_main
 
 BAD_FILES = REFUSED | REFUSED_SPANS
 GOOD = b"alex B-per\nsings O\n\nthe O\nmayor O\nof O\nlondon B-geo\nleft O\n\n"
