@@ -21,7 +21,7 @@ class Arguments:
     format: Format | None = key(None, "Format of the file. Without it: told from its suffix.")
     encoding: str | None = key(None, "Character encoding of the file. Without it: UTF-8, or cp1252 if it is not UTF-8.")
     encoder: str = key(Config.encoder, "The checkpoint whose word pieces are counted: a folder, or a name on the Hugging Face hub.")
-    row_length: int | None = key(None, "Word pieces per row. Without it: chosen from the file as in training.", low=8, high=512)
+    row_length: int | None = key(None, "Word pieces per row. Without it: chosen from the file as in training.", low=8, high=2**15)
 
 
 def main(arguments: list[str]) -> int:
@@ -70,10 +70,9 @@ def word_piece_lines(sentences: list[Sentence], given: Arguments) -> list[str]:
     from ner import pretrained
     from ner.wordpieces import WordPieces
 
-    folder = pretrained.find(given.encoder)
-    shape = pretrained.encoder_config(folder)
-    pieces = WordPieces.load(folder, shape.vocab_size)
-    windows = pieces.encode([s.words for s in sentences], given.row_length, shape.max_position_embeddings)
+    encoder = pretrained.find(given.encoder)
+    pieces = WordPieces.load(encoder)
+    windows = pieces.encode([s.words for s in sentences], given.row_length, encoder.shape.longest_row)
     real = windows.words >= 0
     unknown = np.unique(windows.words[real & (windows.pieces == pieces.unk)])
     flat = [word for sentence in sentences for word in sentence.words]

@@ -1,157 +1,160 @@
-"""Fine-tune a BERT encoder for named-entity recognition: python train.py --help"""
+"""Fine-tune an encoder for named-entity recognition, all of it on this page: python train.py --help"""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
-from pathlib import Path
 
-from ner.config import to_toml, train_config
-from ner.errors import InputError, run_main
+from ner.config import Config, train_config
+from ner.errors import RunStopped, run_main
 
 
 def main(arguments: list[str]) -> int:
+    return train(train_config(arguments))
+
+
+def train(config: Config) -> int:
     began = time.monotonic()
-    config = train_config(arguments)
+    from ner import strategy  # here, not above, so that --help needs no TensorFlow
 
-    # Devices first: they can only be set up before anything else touches TensorFlow.
-    from ner.strategy import choose, compute_dtype, import_tensorflow
-
-    import_tensorflow()
-    from ner import batches, dataset, loop, pretrained, run_folder, throughput
-    from ner.card import model_card
-    from ner.checkpoint import Checkpoints, State
-    from ner.dashboard import Dashboard, validation_scalars
-    from ner.decoding import decode
-    from ner.inference import predict_words
-    from ner.optimizer import AdamW
-    from ner.progress import say
-    from ner.scoring import Evaluation, Scores
-    from ner.step import make_predict_step, make_replica_step, make_train_steps, trainable
-    from ner.tagger import TaggingModel
-    from ner.tagset import TagSet
-    from ner.wordpieces import CASES, WordPieces
-
-    devices = choose(
+    # --- Devices: first, because they can only be set up before anything else touches TensorFlow ---
+    strategy.import_tensorflow()
+    devices = strategy.choose(
         config.tpu,
         timeout=config.tpu_timeout,
         look_timeout=config.tpu_look_timeout,
         gpus=config.gpus,
         cpu_replicas=config.cpu_replicas,
     )
-    strategy, replicas = devices.strategy, devices.strategy.num_replicas_in_sync
-    dtype = compute_dtype(config.compute_dtype, devices.kind)
-    say(f"device: {devices.reason}; {replicas} replica{'s' * (replicas > 1)}, products in {dtype.name}")
+    replicas = devices.strategy.num_replicas_in_sync
+    dtype = strategy.compute_dtype(config.compute_dtype, devices.kind)
 
-    # Corpus -> tags -> word pieces.
-    config = run_folder.named(dataset.resolve(config))
-    if devices.chief:
-        run_folder.check(config)
-    splits = dataset.load(config, say)
-    dataset.check_trainable(splits, config)
-    tags = TagSet.fit(splits["train"])
-    folder = pretrained.find(config.encoder, config.encoder_revision)
-    shape = pretrained.encoder_config(folder)
-    word_pieces = WordPieces.load(folder, shape.vocab_size, case=config.case)
-    if config.case:
-        shape = dataclasses.replace(shape, type_vocab_size=CASES)
-    longest = shape.max_position_embeddings
-    if config.row_length and config.row_length > longest:
-        raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
-    windows = {"train": word_pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest)}
-    row_length = windows["train"].row_length
-    windows["validation"] = word_pieces.encode_cached([s.words for s in splits["validation"]], row_length)
-    if cut := sum(w.cut_words for w in windows.values()):
-        say(f"warning: {cut} words have more pieces than half a row; only their first {(row_length - 2) // 2} are read")
-    labels = batches.Labels(tags.encode([s.tags for s in splits["train"]]), tags.padding_id, config.label_pieces)
-    say(
-        f"data: {', '.join(f'{len(s):,} {name}' for name, s in splits.items())} sentences from {config.data or config.train}; "
-        f"{tags.num_tags} tags; {config.batching} rows of {row_length}"
-    )
+    import numpy as np
+    import tensorflow as tf
 
-    # Model and optimizer, with the same variables on every replica.
-    with strategy.scope():
-        model = TaggingModel(
-            shape, tags.num_tags, dropout_rate=config.dropout, encoder_dropout=config.encoder_dropout, compute_dtype=dtype, seed=config.seed
+    from ner import batches, card, dataset, inference, pretrained, rehearsal, run_folder, scoring, step
+    from ner.optimizer import AdamW, learning_rates
+    from ner.progress import say
+    from ner.run import Run
+
+    device_line = f"{devices.reason}; {replicas} {'replica' if replicas == 1 else 'replicas'}, products in {dtype.name}"
+    say(f"device: {device_line}")
+
+    # --- Data: sentences -> tags -> word pieces ---
+    with devices.watched(), devices.together():  # an error of one worker ends all
+        config = run_folder.named(dataset.resolve(config), devices.workers)
+        if devices.chief:
+            run_folder.check(config)
+        encoder = pretrained.find(config.encoder, config.encoder_revision)
+        data = dataset.prepare(config, encoder, say)
+    validation = data.splits["validation"]
+
+    # --- Model and optimizer: the same variables on every replica ---
+    with devices.strategy.scope():
+        model = pretrained.build(
+            encoder,
+            data.tags.names,
+            head=config.head,
+            case=config.case,
+            dropout=config.dropout,
+            encoder_dropout=config.encoder_dropout,
+            compute_dtype=dtype,
+            seed=config.seed,
         )
-        pretrained.load(model, folder, classifier=False)
-        optimizer = AdamW(trainable(model), weight_decay=config.weight_decay, clip_norm=config.clip_norm)
-    compile_whole_step = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
-    replica_step = make_replica_step(model, optimizer, seed=config.seed, accumulate=config.accumulate, jit=compile_whole_step)
-    train_steps = make_train_steps(strategy, replica_step, optimizer.update_norm)
-    predict_step = make_predict_step(strategy, model, jit=compile_whole_step)
+        pretrained.load(model, encoder, head=False)
+        optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
 
-    # The run's folder: started afresh, or continued from its newest whole checkpoint.
-    output = Path(config.output or "")
-    fingerprint = run_folder.fingerprint(config, splits, folder, row_length, dtype.name)
-    checkpoints = Checkpoints(
-        output / "checkpoints",
-        trainable(model),
+    # --- The update: forward, loss, backward, sum over replicas, clipping, AdamW (ner/step.py) ---
+    compile_all = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
+    update = step.make_update(
+        devices.strategy,
+        model,
         optimizer,
-        keep=config.keep_checkpoints,
-        fingerprint=fingerprint,
-        chief=devices.chief,
+        model.head.loss,
+        seed=config.seed,
+        clip_norm=config.clip_norm,
+        accumulate=config.accumulate,
+        jit=compile_all,
     )
-    state = run_folder.resume(checkpoints, say) if config.resume else State()
-    if state.finished:
-        say(f"{output}: finished already, best validation F1 {state.best_f1} in epoch {state.best_epoch}")
-        return 0
-    if len(devices.of_all_workers(state.step)) > 1:
-        raise InputError("the workers do not resume from the same step", path=output, hint="give all of them one shared --output")
-    writes = devices.chief and not config.dry_run
-    if writes:
-        run_folder.prepare(config, state)
-    dashboard = Dashboard(output, step=state.step, chief=writes)
-    if state.step == 0:
-        dashboard.configuration(to_toml(config), run_folder.hparams(config))
+    predict = step.make_predict(devices.strategy, model, jit=compile_all)
 
-    # Validation: every word of every sentence gets one tag; seqeval scores whole sentences.
-    sentences = splits["validation"]
-    gold, words = [s.tags for s in sentences], [s.words for s in sentences]
-
-    def validate(step: int) -> tuple[Scores, dict[str, float]]:
-        found = predict_words(predict_step, strategy, windows["validation"], tags.num_tags)
-        predicted, confidence = decode(found, words, tags.names)
-        evaluation = Evaluation(words, gold, predicted, confidence)
-        dashboard.validation(step, evaluation)
-        return evaluation.scores, validation_scalars(evaluation)
-
-    def save_best(scores: Scores) -> None:
-        if not devices.chief:
-            return
-        noted = {"row_length": row_length, "case": config.case, "compute_dtype": dtype.name, "validation": scores.as_dict()}
-        card = model_card(
-            config,
-            scores,
-            splits={name: len(split) for name, split in splits.items()},
-            device=f"{devices.reason}; {replicas} replicas, products in {dtype.name}",
-            seconds=time.monotonic() - began,
-        )
-        pretrained.save(model, output / "model", source=folder, tags=tags.names, card=card, extra={"ner": noted})
-
-    peak = throughput.matmul_peak(dtype, shape.hidden_size) * (1 if devices.kind == "cpu" else replicas) if config.measure_peak else None
-    if peak:
-        say(f"device: {peak / 1e9:,.0f} GFLOP/s of {dtype.name} matrix products, measured")
-    run = loop.Run(
-        config=config,
-        devices=devices,
-        train_steps=train_steps,
-        windows=windows["train"],
-        labels=labels,
-        validate=validate,
-        save_best=save_best,
-        checkpoints=checkpoints,
-        dashboard=dashboard,
-        flops_per_piece=throughput.flops_per_piece(model),
-        peak_flops=peak,
-    )
     if config.dry_run:
-        loop.rehearse(run)
+        rehearsal.rehearse(config, devices.strategy, update, data)
         return 0
-    state = loop.fit(run, state)
-    say(f"best validation F1 {state.best_f1} (seqeval default mode) in epoch {state.best_epoch}; model in {output / 'model'}")
-    say(f"next: python evaluate.py --ckpt {output}    tensorboard --logdir {output.parent} --host localhost")
+
+    # --- The run: its folder is started, or its weights, optimizer and state are restored from it ---
+    with devices.watched(), Run(config, devices, data, encoder, model, optimizer, dtype) as run:
+        state = run.state
+        if not state.finished:
+            row_lengths = batches.row_lengths(config.batching, data.train.row_length)
+            step.warm_up(
+                update, devices.strategy, row_lengths, rows_per_step=config.rows, most=config.steps_per_call, accumulate=config.accumulate
+            )
+
+        while not state.finished:
+            # The epoch's rows: a function of (seed, epoch) alone.
+            epoch = batches.make_epoch(
+                data.train, data.targets, batching=config.batching, rows_per_step=config.rows, seed=config.seed, epoch=state.epoch
+            )
+            state.total_steps = state.total_steps or config.epochs * epoch.steps
+            calls = batches.host_calls(
+                devices.strategy,
+                epoch,
+                state.step_in_epoch,
+                most=config.steps_per_call,
+                every=config.checkpoint_every_steps,
+                accumulate=config.accumulate,
+            )
+
+            # Training: several updates a host call.
+            with run.epoch(epoch.steps):
+                for call in calls:
+                    rates = learning_rates(
+                        state.step,
+                        config.steps_per_call,  # whatever the steps of this call: one shape, one trace
+                        state.total_steps,
+                        peak=config.learning_rate,
+                        warmup=config.warmup,
+                        schedule=config.schedule,
+                    )
+                    with run.clock():
+                        metrics = update(call.iterator, np.int64(call.steps), np.int64(state.step), tf.constant(rates))
+                        metrics = step.wait(metrics)
+                    state.step += call.steps
+                    state.step_in_epoch += call.steps
+                    run.record_updates(call, metrics, float(rates[call.steps - 1]))  # ends the run at a NaN
+                    stop = run.stop_asked()
+                    if (stop or run.checkpoint_due()) and state.step_in_epoch < epoch.steps:  # after the last update: validation first
+                        run.save()
+                        if stop:
+                            raise RunStopped(f"stopped after step {state.step}; --resume continues")
+
+            # Validation: every word of every sentence gets one tag.
+            words, gold = [s.words for s in validation], [s.tags for s in validation]
+            found = inference.predict_words(predict, devices.strategy, data.validation, data.tags.num_tags)
+            predicted, confidence = model.head.decode(found, words)
+            evaluation = scoring.Evaluation(words, gold, predicted, confidence)
+            f1 = evaluation.scores.f1
+
+            # The best model, then the checkpoint.
+            state.epoch, state.step_in_epoch = state.epoch + 1, 0
+            best = f1 > state.best_f1
+            if best:
+                state.best_f1, state.best_epoch = f1, state.epoch
+                notes = {"row_length": data.train.row_length, "case": config.case, "head": config.head, "compute_dtype": dtype.name}
+                notes["validation"] = evaluation.scores.as_dict()
+                sizes = {name: len(sentences) for name, sentences in data.splits.items()}
+                text = card.model_card(config, evaluation.scores, splits=sizes, device=device_line, seconds=time.monotonic() - began)
+                if devices.chief:
+                    pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes)
+            state.finished = state.epoch == config.epochs or 0 < config.patience <= state.epoch - state.best_epoch
+            run.record_epoch(evaluation, best)
+            run.save()
+            if run.stop_asked() and not state.finished:
+                raise RunStopped(f"stopped after epoch {state.epoch}; --resume continues")
+
+    say(f"best validation F1 {state.best_f1} (seqeval default mode) in epoch {state.best_epoch}; model in {run.folder / 'model'}")
+    say(f"next: python evaluate.py --ckpt {run.folder}    tensorboard --logdir {run.folder.parent} --host localhost")
     return 0
 
 

@@ -7,51 +7,64 @@ predictions are those of the unpacked sentences, and one static shape serves the
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ner.wordpieces import Windows
 
-HIDDEN_CASES = 0.1  # share of the windows that training reads without their case
+HIDDEN_CASES = 0.1  # fraction of windows whose case ids are zeroed in training
 BLOCK = 2000  # windows that are packed together; best fit within a block keeps the order of sentences random across blocks
+NO_LABEL = -1  # the label of pieces that do not count in the loss: special tokens, padding and, by default, a word's later pieces
 
 
-class Rows(NamedTuple):
-    """Rows of word pieces, each field int32 [rows, row length].
+class Batch(NamedTuple):
+    """Rows of word pieces, each field int32 [rows, row length]: NumPy arrays on the host, tensors on a device.
+
+    Whoever adds a field adds it here, with its value in rows of padding (``EMPTY``), and fills it in ``fill``.
 
     Attributes:
         pieces: vocabulary ids.
         types: token types: the case of the piece's word (``ner.wordpieces.word_case``), or 0.
         positions: position within the sentence, 0 at each [CLS].
         segments: which sentence of the row a piece belongs to, from 1; 0 is padding.
-        labels: tag ids; the padding label where no word's tag is asked.
-        words: the word (counted over the corpus) whose tag is predicted here; -1 elsewhere. Stays on the host.
+        labels: tag ids; NO_LABEL on pieces that do not count in the loss.
+        words: on a word's first piece the number of that word in the corpus, if its tag is predicted here; -1 elsewhere.
     """
 
-    pieces: np.ndarray
-    types: np.ndarray
-    positions: np.ndarray
-    segments: np.ndarray
-    labels: np.ndarray
-    words: np.ndarray
+    pieces: Any
+    types: Any
+    positions: Any
+    segments: Any
+    labels: Any
+    words: Any
 
-    def take(self, index: np.ndarray | slice) -> Rows:
+    def map(self, function: Callable[[Any], Any]) -> Batch:
+        """``function`` of each field."""
+        return Batch(*map(function, self))
+
+    def take(self, index: np.ndarray | slice) -> Batch:
         """The rows at ``index``, a NumPy index along the first axis."""
-        return Rows(*(field[index] for field in self))
+        return self.map(lambda field: field[index])
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, row length)."""
         return self.pieces.shape
 
 
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """What is asked of the rows: a tag id for each word of the corpus (int32 [words]), and on which pieces of a word."""
+EMPTY = Batch(pieces=0, types=0, positions=0, segments=0, labels=NO_LABEL, words=-1)
+
+
+class Targets(NamedTuple):
+    """One tag id for each word of the corpus (int32 [words]), and which of a word's pieces carry it in the loss (``first``, ``all``)."""
 
     tag_ids: np.ndarray
-    padding_id: int
     pieces: str = "first"
+
+
+UNKNOWN = Targets(np.zeros(0, np.int32))  # of sentences whose tags are to be predicted
 
 
 def pack(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +95,7 @@ def pack(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
     return row_of, offset_of
 
 
-def fill(windows: Windows, chosen: np.ndarray, row_of: np.ndarray, offset_of: np.ndarray, row_length: int, labels: Labels) -> Rows:
+def fill(windows: Windows, chosen: np.ndarray, row_of: np.ndarray, offset_of: np.ndarray, row_length: int, targets: Targets) -> Batch:
     """Write the ``chosen`` windows (int64 [n]) at their rows and offsets (int64 [n] each)."""
     num_rows = int(row_of.max()) + 1 if len(row_of) else 0
     sizes = windows.lengths[chosen]
@@ -92,23 +105,25 @@ def fill(windows: Windows, chosen: np.ndarray, row_of: np.ndarray, offset_of: np
     source = np.repeat(windows.starts[chosen], sizes) + inside
     target = np.repeat(row_of * row_length + offset_of, sizes) + inside
     words = windows.words[source]
-    asked = words >= 0 if labels.pieces == "all" else windows.first[source]
-    tags = np.where(asked, labels.tag_ids[words], labels.padding_id) if len(labels.tag_ids) else np.full(len(words), labels.padding_id)
-    segment = _number_within_row(row_of, offset_of)
-
-    def spread(values, empty):
-        field = np.full(num_rows * row_length, empty, np.int32)
-        field[target] = values
-        return field.reshape(num_rows, row_length)
-
-    return Rows(
-        pieces=spread(windows.pieces[source], 0),
-        types=spread(windows.types[source], 0),
-        positions=spread(inside, 0),
-        segments=spread(np.repeat(segment, sizes), 0),
-        labels=spread(tags, labels.padding_id),
-        words=spread(np.where(windows.first[source], words, -1), -1),
+    labelled = words >= 0 if targets.pieces == "all" else windows.first[source]
+    known = len(targets.tag_ids) > 0
+    values = Batch(
+        pieces=windows.pieces[source],
+        types=windows.types[source],
+        positions=inside,
+        segments=np.repeat(_number_within_row(row_of, offset_of), sizes),
+        labels=np.where(labelled, targets.tag_ids[words], NO_LABEL) if known else np.full(len(words), NO_LABEL),
+        words=np.where(windows.first[source], words, -1),
     )
+    rows = empty_rows(num_rows, row_length)
+    for field, content in zip(rows, values, strict=True):
+        field.reshape(-1)[target] = content
+    return rows
+
+
+def empty_rows(count: int, row_length: int) -> Batch:
+    """Rows of padding: no label and no word, so they weigh nothing and predict nothing."""
+    return EMPTY.map(lambda value: np.full((count, row_length), value, np.int32))
 
 
 def _number_within_row(row_of: np.ndarray, offset_of: np.ndarray) -> np.ndarray:
@@ -121,74 +136,69 @@ def _number_within_row(row_of: np.ndarray, offset_of: np.ndarray) -> np.ndarray:
     return number
 
 
-def bucket_lengths(row_length: int) -> list[int]:
-    """Row lengths of ``--batching buckets``: a quarter, a half and the whole of the row length."""
-    return sorted({max(8, row_length // 4), max(8, row_length // 2), row_length})
+def row_lengths(batching: str, row_length: int) -> list[int]:
+    """The row lengths of a batching: one, but for ``buckets`` a quarter, a half and the whole of ``row_length``."""
+    return sorted({max(8, row_length // 4), max(8, row_length // 2), row_length}) if batching == "buckets" else [row_length]
 
 
-def make_rows(windows: Windows, batching: str, row_length: int, labels: Labels, order: np.ndarray) -> list[Rows]:
-    """All windows in the given order (a permutation, int64 [windows]) as rows, one Rows per row length (buckets have several)."""
+def make_rows(windows: Windows, batching: str, targets: Targets, order: np.ndarray) -> list[Batch]:
+    """All windows in the given order (a permutation, int64 [windows]) as rows, one Batch per row length (buckets have several)."""
     if batching == "packed":
-        row_of, offset_of = pack(windows.lengths[order], row_length)
-        return [fill(windows, order, row_of, offset_of, row_length, labels)]
-    lengths = bucket_lengths(row_length) if batching == "buckets" else [row_length]
+        row_of, offset_of = pack(windows.lengths[order], windows.row_length)
+        return [fill(windows, order, row_of, offset_of, windows.row_length, targets)]
+    lengths = row_lengths(batching, windows.row_length)
     bucket = np.searchsorted(lengths, windows.lengths[order])
     groups = [order[bucket == b] for b in range(len(lengths))]
     return [
-        fill(windows, group, np.arange(len(group)), np.zeros(len(group), np.int64), length, labels)
+        fill(windows, group, np.arange(len(group)), np.zeros(len(group), np.int64), length, targets)
         for group, length in zip(groups, lengths, strict=True)
         if len(group)
     ]
 
 
-class Call(NamedTuple):
-    """One host call: ``steps`` updates on rows of one shape."""
-
-    shape: int
-    steps: int
+def pad_rows(rows: Batch, multiple: int) -> Batch:
+    """Append rows of padding up to a multiple of ``multiple`` rows."""
+    missing = -len(rows.pieces) % multiple
+    empty = empty_rows(missing, rows.shape[1])
+    return Batch(*(np.concatenate(pair) for pair in zip(rows, empty, strict=True))) if missing else rows
 
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """An epoch's rows, a function of (seed, epoch) alone: ``rows[shape]`` is int32 [steps x rows per step, row length] per field."""
+    """An epoch's rows, a function of (seed, epoch) alone.
 
-    rows: list[Rows]
+    Attributes:
+        buckets: one Batch per row length, each of [steps x rows_per_step, row length].
+        rows_per_step: rows of an update over all replicas.
+        order: the bucket that each step takes its rows from, int64 [steps].
+    """
+
+    buckets: list[Batch]
     rows_per_step: int
-    order: np.ndarray  # which shape each step takes, int64 [steps]
+    order: np.ndarray
 
     @property
     def steps(self) -> int:
         return len(self.order)
 
-    def calls(self, first: int, most: int, every: int = 0) -> list[Call]:
-        """Steps from ``first`` on, cut into host calls of at most ``most`` steps of one shape that end at multiples of ``every``."""
-        calls = []
-        step = first
-        while step < self.steps:
-            end = min(step + most, self.steps, step + every - step % every if every else self.steps)
-            other = np.flatnonzero(self.order[step:end] != self.order[step])
-            end = step + int(other[0]) if len(other) else end
-            calls.append(Call(int(self.order[step]), end - step))
-            step = end
-        return calls
-
     def begins(self, first: int) -> list[int]:
-        """For each shape, how many of its steps come before step ``first``."""
-        return [int(np.count_nonzero(self.order[:first] == shape)) for shape in range(len(self.rows))]
+        """For each bucket, how many of its steps come before step ``first``."""
+        return [int(np.count_nonzero(self.order[:first] == bucket)) for bucket in range(len(self.buckets))]
 
 
-def make_epoch(windows: Windows, batching: str, row_length: int, rows_per_step: int, labels: Labels, seed: int, epoch: int) -> Epoch:
-    """Shuffle the windows, make rows, shuffle the rows; the last step of each shape is filled with rows of padding (weight zero).
+def make_epoch(windows: Windows, targets: Targets, *, batching: str, rows_per_step: int, seed: int, epoch: int) -> Epoch:
+    """Shuffle the windows, make rows, shuffle the rows; the last step of each bucket is filled with rows of padding.
 
-    Of windows whose words' case is known, HIDDEN_CASES are read without it: for text that has none, and where no token types are given.
+    Where windows carry their words' case, HIDDEN_CASES of them have it zeroed: for text all in small letters or capitals, and where
+    no token types are given.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     if windows.types.any():
         windows = _hide_case(windows, random.random(len(windows.sentences)) < HIDDEN_CASES)
-    rows = make_rows(windows, batching, row_length, labels, random.permutation(len(windows.sentences)))
-    rows = [pad_rows(group.take(random.permutation(len(group.pieces))), rows_per_step, labels.padding_id) for group in rows]
-    steps = [len(group.pieces) // rows_per_step for group in rows]
-    return Epoch(rows, rows_per_step, random.permutation(np.repeat(np.arange(len(rows)), steps)))
+    buckets = make_rows(windows, batching, targets, random.permutation(len(windows.sentences)))
+    buckets = [pad_rows(rows.take(random.permutation(len(rows.pieces))), rows_per_step) for rows in buckets]
+    steps = [len(rows.pieces) // rows_per_step for rows in buckets]
+    return Epoch(buckets, rows_per_step, random.permutation(np.repeat(np.arange(len(buckets)), steps)))
 
 
 def _hide_case(windows: Windows, hidden: np.ndarray) -> Windows:
@@ -196,38 +206,70 @@ def _hide_case(windows: Windows, hidden: np.ndarray) -> Windows:
     return dataclasses.replace(windows, types=np.where(np.repeat(hidden, windows.lengths), 0, windows.types))
 
 
-def pad_rows(rows: Rows, multiple: int, padding_id: int) -> Rows:
-    """Append rows of padding up to a multiple of ``multiple`` rows; they carry no label and no word, so they weigh nothing."""
-    missing = -len(rows.pieces) % multiple
-    empty = Rows(*(np.full((missing, rows.shape[1]), value, np.int32) for value in (0, 0, 0, 0, padding_id, -1)))
-    return Rows(*(np.concatenate(pair) for pair in zip(rows, empty, strict=True)))
+class Call(NamedTuple):
+    """One host call: the next ``steps`` updates of ``iterator``, whose rows are ``rows``."""
+
+    steps: int
+    iterator: Any
+    rows: Batch
 
 
-def distribute(strategy, rows: Rows, rows_per_step: int, padding_id: int, *, first_step: int = 0, accumulate: int = 1):
-    """Rows -> a distributed tf.data.Dataset whose elements are (pieces, types, positions, segments, labels).
+def host_calls(strategy, epoch: Epoch, first: int, *, most: int, every: int = 0, accumulate: int = 1) -> Iterator[Call]:
+    """An epoch from step ``first`` on, as host calls of at most ``most`` steps, one bucket each, none crossing a multiple of ``every``."""
+    begins = epoch.begins(first)
+    iterators = [
+        iter(distribute(strategy, rows, epoch.rows_per_step, first_step=begin, accumulate=accumulate))
+        for rows, begin in zip(epoch.buckets, begins, strict=True)
+    ]
+    for bucket, steps in split_calls(epoch.order, first, most=most, every=every):
+        begin = begins[bucket] * epoch.rows_per_step
+        begins[bucket] += steps
+        yield Call(steps, iterators[bucket], epoch.buckets[bucket].take(slice(begin, begins[bucket] * epoch.rows_per_step)))
 
-    Each is int32 [rows per replica, row length]. The dataset is endless: take as many elements as there are steps. Each step's rows are
-    split evenly over the replicas in order, a remainder (also of ``accumulate`` micro-batches) is filled with rows of padding; an input
-    pipeline (one per worker host) reads its own replicas' rows only.
+
+def split_calls(order: np.ndarray, first: int, *, most: int, every: int = 0) -> list[tuple[int, int]]:
+    """(bucket, steps) of each host call: see ``host_calls``. order: the bucket of each step, int64 [steps]."""
+    calls = []
+    step = first
+    while step < len(order):
+        end = min(step + most, len(order))
+        if every:
+            end = min(end, step + every - step % every)
+        other = np.flatnonzero(order[step:end] != order[step])
+        if len(other):
+            end = step + int(other[0])
+        calls.append((int(order[step]), end - step))
+        step = end
+    return calls
+
+
+def distribute(strategy, rows: Batch, rows_per_step: int, *, first_step: int = 0, accumulate: int = 1):
+    """Rows -> a distributed tf.data.Dataset whose elements are a Batch of tensors, int32 [rows per replica, row length].
+
+    The dataset is endless: take as many elements as there are steps. Each step's rows are split evenly over the replicas in order, a
+    remainder (also of ``accumulate`` micro-batches) is filled with rows of padding; an input pipeline (one per worker host) reads its own
+    replicas' rows only.
     """
     import tensorflow as tf
 
-    # There is nothing to tune, and TensorFlow 2.21 does not wake the tuning thread when an iterator goes: the program then stands still
-    # for the rest of the thread's pause, which doubles from 10 ms on (10 s seen).
+    # There is nothing to tune, and in TensorFlow 2.21 destroying an iterator blocks until the autotune thread wakes (up to 10 s).
     fixed = tf.data.Options()
     fixed.autotune.enabled = False
     replicas = strategy.num_replicas_in_sync
     missing = -rows_per_step % (replicas * accumulate)
-    fields = []
-    for field, empty in zip(rows[:5], (0, 0, 0, 0, padding_id), strict=True):
+
+    def by_replica(field, empty):
         steps = field.reshape(-1, rows_per_step, field.shape[1])[first_step:]
-        filled = np.pad(steps, [(0, 0), (0, missing), (0, 0)], constant_values=empty)
-        fields.append(filled.reshape(len(steps), replicas, -1, field.shape[1]))
+        if missing:
+            steps = np.pad(steps, [(0, 0), (0, missing), (0, 0)], constant_values=empty)
+        return steps.reshape(len(steps), replicas, -1, field.shape[1])
+
+    fields = Batch(*map(by_replica, rows, EMPTY))
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
         local = replicas // context.num_input_pipelines
         mine = slice(context.input_pipeline_id * local, (context.input_pipeline_id + 1) * local)
-        elements = tuple(np.ascontiguousarray(field[:, mine]).reshape(-1, *field.shape[2:]) for field in fields)
+        elements = fields.map(lambda field: np.ascontiguousarray(field[:, mine]).reshape(-1, *field.shape[2:]))
         # Endless, because several workers would otherwise agree before each step on whether all have data left, with shapes unknown.
         return tf.data.Dataset.from_tensor_slices(elements).repeat().prefetch(2).with_options(fixed)
 

@@ -1,17 +1,13 @@
 """Everything a resume needs: weights, optimizer, and where the run stands; written whole or not at all, checked before it is trusted.
 
 A checkpoint is a folder ``checkpoints/step-N`` of a tf.train.Checkpoint and ``state.json``, which holds the sha256 of every other file.
-It is written under another name, synced and renamed, so a half-written one is never seen.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,34 +15,62 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ner.files import sha256
+from ner import files
+from ner.errors import InputError
 
 STATE = "state.json"
 
 
 @dataclasses.dataclass
 class State:
-    """Where a run stands. ``step`` counts updates over the run, ``step_in_epoch`` those of the current epoch (from 0).
+    """Where a run stands.
 
-    ``seconds``: wall-clock time of the updates so far; evaluation, saving and start-up are not in it.
+    Attributes:
+        epoch: epochs done.
+        step, step_in_epoch: updates done over the run, and in the current epoch.
+        total_steps: updates of the whole run, counted on its first epoch; the learning rate follows it.
+        best_f1, best_epoch: validation F1 of the best epoch so far, and which it is (from 1).
+        finished: whether the run is at its end.
+        seconds: wall-clock time of the updates; tracing, compiling, evaluating and saving are not in it.
+        epoch_updates, epoch_loss, epoch_pieces, epoch_seconds: of the current epoch: updates not skipped, the sum of their losses,
+            real word pieces, seconds.
     """
 
     epoch: int = 0
     step: int = 0
     step_in_epoch: int = 0
+    total_steps: int = 0
     best_f1: float = -1.0
     best_epoch: int = 0
-    stale_epochs: int = 0
     finished: bool = False
     seconds: float = 0.0
+    epoch_updates: int = 0
+    epoch_loss: float = 0.0
+    epoch_pieces: int = 0
+    epoch_seconds: float = 0.0
 
 
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: Path, weights: list[tf.Variable], optimizer: tf.Module, *, keep: int, fingerprint: dict, chief: bool = True):
-        """``fingerprint``: what must be the same for a resume to make sense (see ``differences``). Only the ``chief`` saves."""
-        self.folder, self.keep, self.fingerprint, self.chief = folder, keep, fingerprint, chief
+    def __init__(
+        self,
+        folder: Path,
+        weights: dict[str, tf.Variable],
+        optimizer: tf.Module,
+        *,
+        keep: int,
+        fingerprint: dict,
+        environment: dict | None = None,
+        chief: bool = True,
+    ):
+        """Variables are stored under their names, so layers that change places are still restored into the right ones.
+
+        fingerprint: what must be the same for a resume to make sense. environment: what must be the same for it to give the same bits.
+        Only the ``chief`` saves.
+        """
+        self.folder, self.keep, self.chief = folder, keep, chief
+        self.fingerprint, self.environment = fingerprint, environment or {}
         self.checkpoint = tf.train.Checkpoint(weights=weights, optimizer=optimizer)
         self.saved = time.monotonic()  # when the last one was written, or the run began
 
@@ -55,20 +79,14 @@ class Checkpoints:
         self.saved = time.monotonic()
         if not self.chief:
             return
-        final = self.folder / f"step-{state.step:09d}"
-        partial = self.folder / ".partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        with as_os_error(partial):
-            self.checkpoint.write(str(partial / "variables"))
-        files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
-        record = {"state": dataclasses.asdict(state), "fingerprint": self.fingerprint, "sha256": files}
-        (partial / STATE).write_text(json.dumps({**record, "self": _digest(record)}, indent=1), encoding="utf-8")
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(partial, final)
-        _sync(self.folder)
+        for killed in self.folder.glob(".step-*"):
+            shutil.rmtree(killed, ignore_errors=True)
+        with files.replacing_folder(self.folder / f"step-{state.step:09d}") as partial:
+            with files.tensorflow_errors_as_os_errors(partial):
+                self.checkpoint.write(str(partial / "variables"))
+            sums = {path.name: files.sha256(path) for path in sorted(partial.iterdir())}
+            record = {"state": dataclasses.asdict(state), "fingerprint": self.fingerprint, "environment": self.environment, "sha256": sums}
+            (partial / STATE).write_text(json.dumps({**record, "self": _digest(record)}, indent=1), encoding="utf-8")
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -77,14 +95,14 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"))
 
     def newest(self, say: Callable[[str], None]) -> tuple[Path, dict] | None:
-        """The newest whole checkpoint and its record; damaged ones are named through ``say`` and passed over."""
+        """The newest intact checkpoint and its record; damaged ones are named through ``say`` and passed over."""
         for path in reversed(self.steps()):
             try:
                 record = json.loads((path / STATE).read_text(encoding="utf-8"))
                 if record.pop("self") != _digest(record):
                     raise ValueError(f"{STATE} does not match its checksum")
                 for name, expected in record["sha256"].items():
-                    if sha256(path / name) != expected:
+                    if files.sha256(path / name) != expected:
                         raise ValueError(f"{name} does not match its checksum")
                 return path, record
             except (OSError, ValueError, KeyError, AttributeError) as error:
@@ -92,19 +110,13 @@ class Checkpoints:
         return None
 
     def restore(self, path: Path, record: dict) -> State:
-        """Load the variables of a checkpoint found by ``newest``; every variable must be there."""
-        self.checkpoint.read(str(path / "variables")).assert_consumed()
-        return State(**record["state"])
-
-
-@contextlib.contextmanager
-def as_os_error(path: Path):
-    """TensorFlow's errors of files (a full disk, a folder that may not be written) as Python's, which the entry points make one line of."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        reason = str(error.message).strip().split("\n")[0]
-        raise OSError(errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else errno.EIO, reason, str(path)) from None
+        """Load the variables of a checkpoint found by ``newest``. Raises InputError where it holds other variables than the model."""
+        try:
+            self.checkpoint.read(str(path / "variables")).assert_consumed()
+            return State(**record["state"])
+        except (AssertionError, ValueError, TypeError):
+            what = "holds other variables than this version of the code trains"
+            raise InputError(what, path=path, hint="continue with the version that wrote it, or --overwrite the run") from None
 
 
 def differences(now: dict, then: dict) -> list[str]:
@@ -114,12 +126,3 @@ def differences(now: dict, then: dict) -> list[str]:
 
 def _digest(record: dict) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Have the disk hold the file or folder before anything refers to it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -102,7 +102,7 @@ class Config:
         "Word pieces per row, at most the encoder's number of positions. Without it: the smallest multiple of 32, "
         "from 64 on, that holds 99 % of the training sentences whole.",
         low=8,
-        high=512,
+        high=2**15,
         free=True,
     )
     accumulate: int = key(

@@ -7,13 +7,18 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ner import cache, formats, tagset
+from ner.batches import Targets
 from ner.config import Config
 from ner.errors import InputError
 from ner.files import sha256
 from ner.sentences import SPLITS, Sentence, conflicts, interned, split
+from ner.wordpieces import Windows, WordPieces
+
+if TYPE_CHECKING:
+    from ner.pretrained import Pretrained
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample"
 
@@ -21,7 +26,7 @@ SAMPLE = Path(__file__).resolve().parent.parent / "sample"
 def resolve(config: Config) -> Config:
     """The configuration with its data source filled in and its paths absolute.
 
-    Without one: ``ner_dataset.csv`` in the working folder if it is there, else the sample corpus shipped with the repository.
+    Without one: ``ner_dataset.csv`` in the current directory if it is there, else the sample corpus shipped with the repository.
     """
     if not config.data and not config.train:
         local = Path("ner_dataset.csv")
@@ -86,6 +91,51 @@ def load(config: Config, say: Callable[[str], None]) -> dict[str, list[Sentence]
     if config.data:
         return split(read(config.data, config, say), seed=config.split_seed, path=config.data)
     return {name: read(getattr(config, name), config, say) for name in SPLITS if getattr(config, name)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A corpus made ready for training.
+
+    Attributes:
+        splits: the sentences of ``train``, ``validation`` and, where there is one, ``test``.
+        tags: the tags and their ids.
+        train, validation: the word pieces of these splits.
+        targets: the training sentences' tags.
+    """
+
+    splits: dict[str, list[Sentence]]
+    tags: tagset.TagSet
+    train: Windows
+    validation: Windows
+    targets: Targets
+
+
+def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> Data:
+    """Read the corpus of a resolved configuration, check it, and encode it in the encoder's word pieces.
+
+    Raises InputError for a corpus that cannot be trained on, and rows longer than the encoder has positions for.
+    """
+    splits = load(config, say)
+    check_trainable(splits, config)
+    longest = encoder.shape.longest_row
+    if config.row_length and config.row_length > longest:
+        raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
+    tags = tagset.TagSet.fit(splits["train"])
+    pieces = WordPieces.load(encoder, case=config.case)
+    train = pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest)
+    validation = pieces.encode_cached([s.words for s in splits["validation"]], train.row_length)
+    if cut := train.cut_words + validation.cut_words:
+        limit = (train.row_length - 2) // 2
+        hint = "a larger --row-length reads more of them"
+        say(f"warning: {cut} distinct words are longer than {limit} word pieces and were truncated; {hint}")
+    sizes = ", ".join(f"{len(sentences):,} {name}" for name, sentences in splits.items())
+    say(
+        f"data: {sizes} sentences from {config.data or config.train}; {tags.num_tags} tags; {config.batching} rows of "
+        f"{train.row_length} word pieces"
+    )
+    targets = Targets(tags.encode([s.tags for s in splits["train"]]), config.label_pieces)
+    return Data(splits, tags, train, validation, targets)
 
 
 def check_trainable(splits: dict[str, list[Sentence]], config: Config) -> None:

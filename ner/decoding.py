@@ -30,12 +30,13 @@ def decode(
     best = log_probabilities.argmax(axis=1)
     if iob2:
         legal = legal_steps(names)
+        costs = np.where(legal, 0.0, -np.inf)
         before = np.append(len(names), best[:-1])[: len(best)]
         before[[first for first, end in bounds if first < end]] = len(names)
         illegal = ~legal[before, best]
         for number in np.unique(np.repeat(np.arange(len(lengths)), lengths)[illegal]).tolist():
             words = slice(*bounds[number])
-            best[words] = viterbi(log_probabilities[words], legal)
+            best[words] = viterbi(log_probabilities[words], costs)
     scores = np.exp(log_probabilities[np.arange(len(best)), best]).tolist()
     tags = [names[i] for i in best.tolist()]
     return [tags[a:b] for a, b in bounds], [scores[a:b] for a, b in bounds]
@@ -50,16 +51,19 @@ def legal_steps(names: Sequence[str]) -> np.ndarray:
     return np.array([[not i or before[2:] == tag[2:] for tag, i in zip(names, inside, strict=True)] for before in [*names, "O"]])
 
 
-def viterbi(log_probabilities: np.ndarray, legal: np.ndarray) -> list[int]:
-    """The likeliest legal tag ids of one sentence: float32 [words, tags], bool [tags + 1, tags] -> [words]. Sums are in float64."""
-    cost = np.where(legal, 0.0, -np.inf)
-    score = cost[-1] + log_probabilities[0]
+def viterbi(scores: np.ndarray, steps: np.ndarray, end: np.ndarray | float = 0.0) -> list[int]:
+    """The tag ids of one sentence with the largest sum of scores: [words, tags] -> [words], at least one word. Sums are in float64.
+
+    steps: float [tags + 1, tags], added for each pair of neighbouring tags, last row: for the first tag; -inf where a tag may not
+    follow. end: [tags], added for the last tag.
+    """
+    score = steps[-1] + scores[0].astype(np.float64)
     came_from = []
-    for here in log_probabilities[1:]:
-        paths = score[:, None] + cost[:-1]
+    for here in scores[1:]:
+        paths = score[:, None] + steps[:-1]
         came_from.append(paths.argmax(axis=0))
         score = paths.max(axis=0) + here
-    tags = [int(score.argmax())]
+    tags = [int((score + end).argmax())]
     for tag_before in reversed(came_from):
         tags.append(int(tag_before[tags[-1]]))
     return tags[::-1]

@@ -57,7 +57,8 @@ def fused(function: Callable) -> Callable:
             flowing = iter(backward(inputs, upstream))
             return [next(flowing) if x.dtype.is_floating else None for x in inputs]
 
-        return forward(*inputs), gradient
+        # The gradient is ours, so the surrounding tape must not make one of `forward` (a loop inside it could not be compiled then).
+        return forward(*map(tf.stop_gradient, inputs)), gradient
 
     return call
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ner import batches
-from ner.decoding import decode
 from ner.errors import InputError, RunStopped
 from ner.scoring import entity_score, spans
 from ner.wordpieces import Windows, WordPieces
@@ -19,28 +18,25 @@ ROWS = 32  # rows per replica and predict step, whatever the training's were: on
 FEW_ROWS = 4
 
 
-def predict_words(predict_step, strategy, windows: Windows, num_tags: int) -> np.ndarray:
-    """The log-probabilities of every word's tags, float32 [words, tags], each from the window that owns the word.
+def predict_words(predict, strategy, windows: Windows, num_tags: int) -> np.ndarray:
+    """What the head decodes, for every word: float32 [words, tags], each from the window that owns the word.
 
-    ``predict_step`` is of ner.step. A few short texts take a few rows: what is typed at the prompt should not pay for a whole batch.
+    predict: of ``ner.step.make_predict``. A single short text uses a small batch, to answer quickly.
     """
     found = np.zeros([windows.num_words, num_tags], np.float32)
     if not len(windows.sentences):
         return found
     rows = ROWS if windows.lengths.sum() > FEW_ROWS * windows.row_length else FEW_ROWS
-    unlabelled = batches.Labels(np.zeros(0, np.int32), padding_id=0)
     rows_per_step = rows * strategy.num_replicas_in_sync
-    packed = batches.make_rows(windows, "packed", windows.row_length, unlabelled, np.arange(len(windows.sentences)))[0]
-    packed = batches.pad_rows(packed, rows_per_step, 0)
-    iterator = iter(batches.distribute(strategy, packed, rows_per_step, padding_id=0))
+    packed = batches.make_rows(windows, "packed", batches.UNKNOWN, np.arange(len(windows.sentences)))[0]
+    packed = batches.pad_rows(packed, rows_per_step)
+    iterator = iter(batches.distribute(strategy, packed, rows_per_step))
     assert np.count_nonzero(packed.words >= 0) == windows.num_words, "a word was left without a tag"
     for words in np.split(packed.words, len(packed.words) // rows_per_step):
         asked = words >= 0
-        found[words[asked]] = predict_step(iterator).numpy()[asked]  # step by step: memory holds the words' numbers once
+        found[words[asked]] = predict(iterator).numpy()[asked]  # step by step: memory holds the words' numbers once
     if not np.isfinite(found).all():
-        raise RunStopped(
-            "the model's scores are not numbers: its weights have grown beyond all bounds; train anew with a lower learning rate"
-        )
+        raise RunStopped("the model gives NaN or infinite scores: training diverged; train again with a lower --learning-rate")
     return found
 
 
@@ -69,49 +65,47 @@ class Tagged:
 class Tagger:
     """A trained model: ``Tagger.load("runs/x")(["alex lives in london"])``."""
 
-    def __init__(self, predict_step, strategy, word_pieces: WordPieces, tags: tuple[str, ...], row_length: int, *, iob2: bool):
-        self.predict_step, self.strategy = predict_step, strategy
-        self.word_pieces, self.tags, self.row_length, self.iob2 = word_pieces, tags, row_length, iob2
-        self.cut_words = 0  # distinct words so far of which only the first pieces were read
+    def __init__(self, predict, strategy, word_pieces: WordPieces, head, row_length: int, *, iob2: bool):
+        self.predict, self.strategy = predict, strategy
+        self.word_pieces, self.head, self.row_length, self.iob2 = word_pieces, head, row_length, iob2
+        self.cut_words = 0  # distinct words so far that were truncated
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags the model gives, by id."""
+        return self.head.tags
 
     @classmethod
     def load(cls, path: str | Path, *, compute_dtype: str = "auto") -> Tagger:
-        """From a run folder, its ``model/``, or any Hugging Face token-classification folder of a BERT.
+        """From a run folder, its ``model/``, or any Hugging Face token-classification folder of a supported family.
 
         Raises InputError if ``path`` is none of these.
         """
-        from ner import pretrained, strategy
+        from ner import pretrained, step, strategy
 
         strategy.import_tensorflow()
-        from ner.step import make_predict_step
-        from ner.tagger import TaggingModel
-
-        folder = model_folder(path)
-        tags = pretrained.tag_names(folder)
-        shape = pretrained.encoder_config(folder)
-        trained = pretrained.trained_with(folder)
+        source = pretrained.read(model_folder(path))
         devices = strategy.choose("none", workers=False)  # with TF_CONFIG left set it would wait for the others for ever
-        if compute_dtype == "auto" and trained.get("compute_dtype") == "float32":
+        if compute_dtype == "auto" and source.notes.get("compute_dtype") == "float32":
             compute_dtype = "float32"
         dtype = strategy.compute_dtype(compute_dtype, devices.kind)
+        word_pieces = WordPieces.load(source, case=source.case)
         with devices.strategy.scope():
-            model = TaggingModel(shape, len(tags), compute_dtype=dtype)
-        pretrained.load(model, folder, classifier=True)
-        step = make_predict_step(devices.strategy, model, jit=devices.kind == "gpu")
-        row_length = min(trained["row_length"], shape.max_position_embeddings)
-        word_pieces = WordPieces.load(folder, shape.vocab_size, case=trained["case"])
-        return cls(step, devices.strategy, word_pieces, tags, row_length, iob2=trained["iob2"])
+            model = pretrained.build(source, source.tags, head=source.head, compute_dtype=dtype)
+            pretrained.load(model, source, head=True)
+        predict = step.make_predict(devices.strategy, model, jit=devices.kind == "gpu")
+        return cls(predict, devices.strategy, word_pieces, model.head, source.row_length, iob2=bool(source.notes))
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[float]]]:
-        """Sentences as lists of words -> one tag and one score (softmax probability, in [0, 1]) for every word.
+        """Sentences as lists of words -> one tag and one score (probability, in [0, 1]) for every word.
 
-        The tags keep to IOB2 as the training's do (ner.decoding). A model from elsewhere may have been trained otherwise: each word has its
+        Tags of a model trained here are legal IOB2 (ner.decoding). A model from elsewhere may be otherwise: each word has its
         likeliest.
         """
         windows = self.word_pieces.encode(sentences, self.row_length)
         self.cut_words += windows.cut_words
-        found = predict_words(self.predict_step, self.strategy, windows, len(self.tags))
-        return decode(found, sentences, self.tags, iob2=self.iob2)
+        found = predict_words(self.predict, self.strategy, windows, len(self.tags))
+        return self.head.decode(found, sentences, iob2=self.iob2)
 
     def __call__(self, texts: Sequence[str], *, split_at_white_space: bool = False) -> list[Tagged]:
         """Tag running texts. Words are split as the corpus is (punctuation apart), or at white space only."""

@@ -1,9 +1,9 @@
-"""AdamW (Loshchilov & Hutter, 2019), clipping by the global norm, and the learning-rate schedule.
+"""AdamW (Loshchilov & Hutter, 2019) and the learning-rate schedule.
 
-The gradients arrive already summed over replicas, so clipping sees the true gradient (Keras's optimizers clip each replica's share
-before the sum). Clipping, decay and update of a variable are one compiled function that reads and writes it once (21 ms for MiniLM's 22 M
-weights on two cores, against 34 ms for TensorFlow's own Adam kernel with the clipping and the decay around it); equal to
-keras.optimizers.AdamW on one replica (tests/test_optimizer.py).
+An optimizer keeps its slots and updates every variable; summing, clipping and the guard against NaN are in ner/step.py. A variable's
+update is one compiled function that reads and writes it once (21 ms for MiniLM's 22 M weights on two cores, against 34 ms for
+TensorFlow's own Adam kernel with the clipping and the decay around it). It equals keras.optimizers.AdamW on one replica
+(tests/test_optimizer.py).
 """
 
 from __future__ import annotations
@@ -15,41 +15,44 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class AdamW(tf.Module):
-    """State: first and second moments (float32, the variables' shapes) and the number of updates done (int64)."""
+    """Slots: first and second moments (float32, the variables' shapes) and the number of updates done (int64)."""
 
-    def __init__(self, variables: list[tf.Variable], *, weight_decay: float, clip_norm: float):
-        """Create it inside ``strategy.scope()``. Kernels and embeddings (two axes) are decayed; biases and LayerNorm (one axis) are not."""
+    def __init__(self, variables: dict[str, tf.Variable], *, weight_decay: float):
+        """variables: by name, float32. Kernels and embeddings (two axes) are decayed; biases and LayerNorm (one axis) are not.
+
+        Create it inside ``strategy.scope()``.
+        """
         super().__init__(name="adamw")
-        self.weights = variables
-        self.weight_decay, self.clip_norm = weight_decay, clip_norm
-        self.first = [tf.Variable(tf.zeros(v.shape), trainable=False, name="first_moment") for v in variables]
-        self.second = [tf.Variable(tf.zeros(v.shape), trainable=False, name="second_moment") for v in variables]
+        self.trained, self.weight_decay = variables, weight_decay
+        self.first_moments = {n: tf.Variable(tf.zeros(v.shape), trainable=False, name="first_moment") for n, v in variables.items()}
+        self.second_moments = {n: tf.Variable(tf.zeros(v.shape), trainable=False, name="second_moment") for n, v in variables.items()}
         # Compiled where there is one replica: over several logical devices TensorFlow 2.21 drops a compiled function's assignments.
         alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
         self.update_one = tf.function(_adamw, jit_compile=True, autograph=False) if alone else _adamw
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name="updates")
 
-    def apply(self, gradients: list[tf.Tensor], learning_rate: tf.Tensor, finite_loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One update, called in the replica context with gradients (dense float32) equal on all replicas.
+    def update(self, strategy, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor, finite: tf.Tensor) -> None:
+        """One update with ``scale`` times the gradients (dense float32, the same on every replica), by ``merge_call``.
 
-        Returns the global norm before clipping (float32 scalar) and whether loss and norm were finite (bool scalar); where they were
-        not, nothing changes: weights, moments and the number of updates stay as they are.
+        scale, learning_rate: float32 scalars; finite: bool scalar. Where it is False nothing changes: weights, moments and the number of
+        updates stay as they are.
         """
-        norm = tf.linalg.global_norm(gradients)
-        finite = tf.math.is_finite(norm) & finite_loss
-        scale = tf.minimum(1.0, self.clip_norm / (norm + 1e-6)) if self.clip_norm else tf.constant(1.0)
-        tf.distribute.get_replica_context().merge_call(self._update, args=(gradients, scale, learning_rate, finite))
-        return norm, finite
+        extended = strategy.extended
+        extended.update(self.updates, lambda updates, finite: updates.assign_add(tf.cast(finite, updates.dtype)), args=(finite,))
+        for (name, variable), gradient in zip(self.trained.items(), gradients, strict=True):
+            slots = self.first_moments[name], self.second_moments[name]
+            args = (*slots, gradient, scale, learning_rate, finite, self.updates, self._decay(variable))
+            extended.update(variable, self.update_one, args=args)
 
-    def update_norm(self, learning_rate: tf.Tensor) -> tf.Tensor:
+    def last_update_norm(self, learning_rate: tf.Tensor) -> tf.Tensor:
         """The global norm of what the last update, of this rate, added to the weights (float32 scalar); called in the replica context.
 
-        Found from where the update left weights and moments, so that an update itself costs no more where nobody looks. Not compiled:
-        done once a host call it is no work, and compiling it would take more than a second of every start.
+        Recomputed from weights and moments afterwards, so that ordinary updates pay nothing. Not compiled: done once a host call it is no
+        work, and compiling it would add more than a second to every start.
         """
         rate, halves = _rate(learning_rate, self.updates), []
-        for variable, first, second in zip(self.weights, self.first, self.second, strict=True):
-            change = rate * first / (tf.sqrt(second) + EPSILON)
+        for name, variable in self.trained.items():
+            change = rate * self.first_moments[name] / (tf.sqrt(self.second_moments[name]) + EPSILON)
             if decay := self._decay(variable):
                 decayed = learning_rate * decay
                 change += decayed / (1.0 - decayed) * (variable + change)
@@ -58,13 +61,6 @@ class AdamW(tf.Module):
 
     def _decay(self, variable: tf.Variable) -> float:
         return self.weight_decay if len(variable.shape) > 1 else 0.0
-
-    def _update(self, strategy, gradients, scale, learning_rate, finite):
-        extended = strategy.extended
-        extended.update(self.updates, lambda updates, finite: updates.assign_add(tf.cast(finite, updates.dtype)), args=(finite,))
-        for variable, first, second, gradient in zip(self.weights, self.first, self.second, gradients, strict=True):
-            args = (first, second, gradient, scale, learning_rate, finite, self.updates, self._decay(variable))
-            extended.update(variable, self.update_one, args=args)
 
 
 def _adamw(variable, first, second, gradient, scale, learning_rate, finite, updates, decay):

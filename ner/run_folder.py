@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import importlib.metadata
+import json
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import tensorflow as tf
+
+from ner import files, pretrained
 from ner.checkpoint import Checkpoints, State, differences
 from ner.config import MAY_CHANGE_ON_RESUME, PATH_KEYS, Config, load_toml, to_toml
+from ner.dataset import Data
 from ner.errors import InputError
-from ner.files import sha256
-from ner.pretrained import MODEL_FILES, TOKENIZER_FILES
-from ner.sentences import Sentence, content_hash
+from ner.pretrained import Pretrained
+from ner.progress import say
+from ner.sentences import content_hash
+from ner.strategy import Devices
 
-# All that a run writes into its folder; nothing else in it is ever deleted.
-PARTS = (
-    *("config.toml", "checkpoints", "metrics.jsonl", "tensorboard", "model"),
-    *(".config.toml.partial", ".metrics.jsonl.partial", ".model.partial", ".model.previous"),
-)
+# All that a run writes into its folder; nothing else in it is ever deleted. A fork that writes more adds it here.
+PARTS = ("config.toml", "checkpoints", "metrics.jsonl", "tensorboard", "model")
 
 
-def named(config: Config) -> Config:
+def named(config: Config, workers: int = 1) -> Config:
     """The configuration with its output folder: by default ``runs/ENCODER-YYYYMMDD-HHMMSS``."""
+    if workers > 1 and not config.output:  # each would name it by its own clock
+        raise InputError("several workers need one shared --output", hint="give all of them the same folder, which all can reach")
     name = f"{Path(config.encoder).name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return dataclasses.replace(config, output=os.path.abspath(config.output or f"runs/{name}"))
 
@@ -35,14 +41,16 @@ def check(config: Config) -> None:
     if output.exists() and not output.is_dir():
         raise InputError("is a file", path=output, hint="give --output a folder")
     # A run that was killed before it had a configuration leaves no more than its partial one.
-    if not output.exists() or {path.name for path in output.iterdir()} <= {".config.toml.partial"}:
+    if not output.exists() or all(_of_a_write(path.name) for path in output.iterdir()):
         return
     if not (config.overwrite or config.resume):
         raise InputError("is not empty", path=output, hint="give another --output, --resume it, or --overwrite it")
     if not is_run(output):
         raise InputError("is not a run folder, so it is left alone", path=output, hint="give --output another folder")
-    for folder, known in ((output, PARTS), (output / "model", MODEL_FILES)):
-        strangers = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.is_dir() else []
+    model = output / "model"
+    for folder, known in ((output, PARTS), (model, (*pretrained.FILES, *pretrained.UNLISTED, *pretrained.read_sums(model)))):
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        strangers = [name for name in names if name not in known and not _of_a_write(name)]
         if strangers and (config.overwrite or folder != output):  # the next better epoch replaces model/
             raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=folder, hint="move it away, or give another --output")
     if config.overwrite:
@@ -50,6 +58,11 @@ def check(config: Config) -> None:
             value = getattr(config, key)
             if value and os.path.exists(value) and Path(os.path.realpath(value)).is_relative_to(os.path.realpath(output)):
                 raise InputError(f"--overwrite would delete {key} {value!r}", path=output, hint="give another --output")
+
+
+def _of_a_write(name: str) -> bool:
+    """Whether a file or folder of this name is what a killed write left (ner.files)."""
+    return name.startswith(tuple(f".{part}." for part in PARTS)) and name.endswith((".partial", ".previous"))
 
 
 def is_run(output: Path) -> bool:
@@ -63,7 +76,7 @@ def is_run(output: Path) -> bool:
 def prepare(config: Config, state: State) -> None:
     """Create the folder with the resolved configuration, without an earlier run's parts; a continued run's is left as it is.
 
-    The configuration is renamed into place first: killed at any instant after that, the folder is known for a run's.
+    The configuration is written first: killed at any instant after that, the folder is known to be a run's.
     """
     output = Path(config.output or "")
     if state.step:
@@ -71,11 +84,9 @@ def prepare(config: Config, state: State) -> None:
     if not config.overwrite and (output / "model").exists() and not (output / "checkpoints").is_dir():
         raise InputError("has a model but its checkpoints are gone", path=output, hint="--overwrite it to start anew")
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        partial = output / ".config.toml.partial"
-        partial.write_text(to_toml(dataclasses.replace(config, overwrite=False, resume=False)), encoding="utf-8")
-        os.replace(partial, output / "config.toml")
-        for path in (output / part for part in PARTS[1:]):
+        files.write(output / "config.toml", to_toml(dataclasses.replace(config, overwrite=False, resume=False)))
+        left = [path for path in output.iterdir() if _of_a_write(path.name)]
+        for path in [*left, *(output / part for part in PARTS[1:])]:
             if path.name == "model" and config.resume:  # of a run that ended before its first checkpoint; the first better one replaces it
                 continue
             if path.is_dir() and not path.is_symlink():
@@ -93,31 +104,54 @@ def hparams(config: Config) -> dict[str, bool | int | float | str]:
     return {"encoder": config.encoder, **chosen}
 
 
-def fingerprint(config: Config, splits: dict[str, list[Sentence]], encoder: Path, row_length: int, compute_dtype: str) -> dict:
-    """What must be alike for a continued run to be the same run; JSON-ready. ``compute_dtype`` is the one that ``auto`` became."""
+def fingerprint(config: Config, data: Data, encoder: Pretrained, compute_dtype: str) -> dict:
+    """What must be the same for a continued run to be the same run; JSON-ready. ``compute_dtype`` is the one that ``auto`` became."""
     kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in MAY_CHANGE_ON_RESUME}
-    contents = {f"{name} sentences": content_hash(splits[name]) for name in ("train", "validation")}
-    files = {}
-    for name in ("config.json", "model.safetensors", *TOKENIZER_FILES):
-        if (encoder / name).is_file():
-            files[f"encoder's {name}"] = sha256(encoder / name)
-    return {**kept, **contents, **files, "row_length": row_length, "compute_dtype": compute_dtype}
+    contents = {f"{name} sentences": content_hash(data.splits[name]) for name in ("train", "validation")}
+    encoder_files = {f"encoder's {name}": digest for name, digest in encoder.digests.items()}
+    return {**kept, **contents, **encoder_files, "row_length": data.train.row_length, "compute_dtype": compute_dtype}
 
 
-def resume(checkpoints: Checkpoints, say: Callable[[str], None]) -> State:
-    """The state of the newest whole checkpoint, its variables loaded; a fresh one where there is none. Refuses another run's."""
+def digest(fingerprint: dict) -> int:
+    """A number below 2**63 that differs where fingerprints do."""
+    return int.from_bytes(hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).digest()[:8], "big") >> 1
+
+
+def environment(devices: Devices) -> dict:
+    """What must be the same for a continued run to give the same bits; JSON-ready."""
+    versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy")}
+    return {"device": devices.kind, "replicas": devices.strategy.num_replicas_in_sync, "tensorflow": tf.__version__, **versions}
+
+
+def restore(config: Config, checkpoints: Checkpoints) -> State:
+    """With --resume the state of the newest intact checkpoint, its variables loaded; else, or where there is none, a fresh state.
+
+    Raises InputError for a checkpoint of another run. Says where the bits may differ from those of an uninterrupted run.
+    """
+    if not config.resume:
+        return State()
     found = checkpoints.newest(say)
     if found is None and checkpoints.steps():
-        raise InputError("no checkpoint in it is whole", path=checkpoints.folder, hint="--overwrite the run to start anew")
+        raise InputError("no checkpoint in it is intact", path=checkpoints.folder, hint="--overwrite the run to start anew")
     if found is None:
         return State()
     path, record = found
-    if changed := differences(checkpoints.fingerprint, record["fingerprint"]):
+    then = {**_defaults(), **record["fingerprint"]}  # a key that is newer than the run had its default's effect
+    if changed := differences(checkpoints.fingerprint, then):
         raise InputError(
             f"--resume of another run: {'; '.join(changed)}",
             path=path.parent.parent,
             hint="give the run's own settings, or another --output",
         )
     state = checkpoints.restore(path, record)
+    if state.finished:
+        say(f"{config.output}: finished already")
+        return state
     say(f"resumed from {path.name} (epoch {state.epoch + 1}, step {state.step_in_epoch} of it)")
+    if changed := differences(checkpoints.environment, record.get("environment", {})):
+        say(f"warning: the last bits may differ from an uninterrupted run's: {'; '.join(changed)}")
     return state
+
+
+def _defaults() -> dict:
+    return {key: value for key, value in dataclasses.asdict(Config()).items() if key not in MAY_CHANGE_ON_RESUME}

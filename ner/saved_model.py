@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import tensorflow as tf
 
-from ner import pretrained
-from ner.checkpoint import as_os_error
+from ner import batches, files, pretrained
 from ner.errors import InputError
 from ner.fused import plain
 from ner.inference import model_folder
-from ner.step import log_probabilities, trainable
 from ner.tagger import TaggingModel
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -39,25 +36,21 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
         raise InputError("is there already", path=output, hint="give another --output, or --overwrite a SavedModel")
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
         raise InputError("holds the model itself", path=output, hint="give another --output")
-    shape, names = pretrained.encoder_config(folder), pretrained.tag_names(folder)
-    trained = pretrained.trained_with(folder)
-    length = length or min(trained["row_length"], shape.max_position_embeddings)
-    if not 3 <= length <= shape.max_position_embeddings:
-        raise InputError(f"--length {length} is not from 3 to the encoder's {shape.max_position_embeddings} positions", hint="give another")
-    model = TaggingModel(shape, len(names), compute_dtype=tf.float32)
-    pretrained.load(model, folder, classifier=True)
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    served = Served(model, length, case=trained["case"])
-    with plain(), as_os_error(partial):
-        tf.saved_model.save(served, str(partial), signatures={"serving_default": served.tag})
-    extra = partial / "assets.extra"
-    extra.mkdir()
-    (extra / "tags.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
-    for name in pretrained.TOKENIZER_FILES:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, extra / name)
-    pretrained.replace_folder(partial, output)
+    source = pretrained.read(folder)
+    names, longest = source.tags, source.shape.longest_row
+    length = length or source.row_length
+    if not 3 <= length <= longest:
+        raise InputError(f"--length {length} is not from 3 to the encoder's {longest} positions", hint="give another")
+    model = pretrained.build(source, names, head=source.head)
+    pretrained.load(model, source, head=True)
+    served = Served(model, length, case=source.case)
+    with files.replacing_folder(output) as partial:
+        with plain(), files.tensorflow_errors_as_os_errors(partial):
+            tf.saved_model.save(served, str(partial), signatures={"serving_default": served.tag})
+        extra = partial / "assets.extra"
+        extra.mkdir()
+        (extra / "tags.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+        pretrained.copy_tokenizer(folder, extra)
     return length
 
 
@@ -66,13 +59,15 @@ class Served(tf.Module):
 
     def __init__(self, model: TaggingModel, length: int, *, case: bool):
         super().__init__()
-        self.weights = trainable(model)
+        self.weights = list(model.trained.values())
         whole = [tf.TensorSpec([None, length], tf.int32, name) for name in INPUTS[: 3 if case else 2]]
         positions = tf.constant([list(range(length))] * ROWS)
 
         def tag_some(fields):  # int32 [ROWS, length] each; padding (segment 0) sees padding only
             pieces, mask, *types = fields
-            found = log_probabilities(model, pieces, *(types or [tf.zeros_like(pieces)]), positions, mask)
+            empty = batches.EMPTY.map(lambda value: tf.fill([ROWS, length], value))
+            rows = empty._replace(pieces=pieces, positions=positions, segments=mask, types=types[0] if types else empty.types)
+            found = tf.nn.log_softmax(model(rows, tf.constant(0, tf.uint32), training=False))
             return tf.argmax(found, axis=-1, output_type=tf.int32), tf.exp(tf.reduce_max(found, axis=-1))
 
         def tag(*fields):

@@ -1,138 +1,176 @@
-"""The train and predict steps: what one replica computes, and the tf.functions that run it on all of them.
+"""One update, all of its mathematics from the forward pass to the assignment, and the prediction step.
 
-The whole mathematics of an update is in ``make_replica_step``: masked cross-entropy over this replica's rows divided by the label count
-of ALL replicas, gradients, their sum over replicas, then the optimizer. A host call runs several updates in one tf.while_loop; each
-function is traced once per row shape.
+``update`` runs several updates in one host call: a ``tf.while_loop`` around ``strategy.run``. Each function is traced once per row length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from ner import batches
+from ner.batches import NO_LABEL, Batch
 from ner.fused import fold
-from ner.loss import labelled_pieces, summed_cross_entropy
 from ner.optimizer import AdamW
 from ner.tagger import TaggingModel
 
+Loss = Callable[[tf.Tensor, Batch], tf.Tensor]  # (scores float32 [rows, length, tags], batch) -> the sum over labelled pieces
 
-class StepMetrics(NamedTuple):
-    """Over a host call: mean finite loss and gradient norm (float32 scalars), first step at which one was not finite (int64; -1: none).
 
-    ``update_norm`` (float32 scalar): the norm of what the call's last update added to the weights.
-    ``data_seconds`` (float64 scalar) is the time spent asking the input pipeline for rows: an upper bound on what the device waited.
+class Metrics(NamedTuple):
+    """Over a host call; float32 and int64 scalars.
+
+    Attributes:
+        loss, gradient_norm: means over the updates that were done; NaN where none was. The norm is the one before clipping.
+        update_norm: the norm of what the last update added to the weights; 0 if it was skipped.
+        skipped: how many updates were skipped because loss, gradient or learning rate was not finite.
+        first_skipped: the step of the first of them; -1: none.
+        data_seconds: how long updates waited for their rows (float64).
     """
 
     loss: tf.Tensor
     gradient_norm: tf.Tensor
     update_norm: tf.Tensor
-    first_bad_step: tf.Tensor
+    skipped: tf.Tensor
+    first_skipped: tf.Tensor
     data_seconds: tf.Tensor
 
 
-def loss_and_gradients(model: TaggingModel, batch, total: tf.Tensor, seed: tf.Tensor, training: bool = True):
+def loss_and_gradients(model: TaggingModel, loss: Loss, batch: Batch, total: tf.Tensor, seed: tf.Tensor):
     """This replica's share of the loss and of the gradients: summed over replicas they are those of the whole update.
 
-    batch: pieces, types, positions, segments, labels, int32 [rows, length]; total: labelled pieces of the whole update (float32);
-    seed: uint32.
+    batch: int32 [rows, length]; total: labelled pieces of the whole update (float32); seed: of the dropout (uint32).
     """
-    *inputs, labels = batch
-    weights = trainable(model)
     with tf.GradientTape() as tape:
-        logits = model(*inputs, seed, training=training)
-        loss = summed_cross_entropy(logits, labels) / total
+        scores = model(batch, seed, training=True)
+        share = loss(scores, batch) / total
     # The embeddings' gradients are sparse; dense ones have static shapes and can be summed over replicas in one go.
-    return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
+    return share, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(share, list(model.trained.values()))]
 
 
-def trainable(model: TaggingModel) -> list[tf.Variable]:
-    """The model's variables as TensorFlow's own (a Keras variable wraps one)."""
-    return [v.value for v in model.trainable_variables]
+def accumulated(share: Callable, weights: list[tf.Variable], micro_batches: int, batch: Batch, total: tf.Tensor, seed: tf.Tensor):
+    """``share`` of ``loss_and_gradients``, summed over micro-batches of equally many rows, one after another."""
+    if micro_batches == 1:
+        return share(batch, total, seed)
+    parts = batch.map(lambda field: tf.reshape(field, [micro_batches, -1, field.shape[1]]))
+    loss, gradients = tf.constant(0.0), [tf.zeros(v.shape) for v in weights]
+    for i in tf.range(micro_batches):
+        part = Batch(*(tf.ensure_shape(field[i], field.shape[1:]) for field in parts))
+        more, new = share(part, total, fold(seed, i))
+        loss, gradients = loss + more, [g + n for g, n in zip(gradients, new, strict=True)]
+    return loss, gradients
 
 
-def make_replica_step(model: TaggingModel, optimizer: AdamW, *, seed: int, accumulate: int = 1, jit: bool = False):
-    """``replica_step(batch, step, learning_rate) -> (loss, gradient norm, finite)``: what each replica does in an update.
+def make_update(
+    strategy: tf.distribute.Strategy,
+    model: TaggingModel,
+    optimizer: AdamW,
+    loss: Loss,
+    *,
+    seed: int,
+    clip_norm: float,
+    accumulate: int = 1,
+    jit: bool = False,
+):
+    """``update(iterator, count, first_step, learning_rates) -> Metrics``: ``count`` updates in one host call.
 
-    batch: this replica's pieces, types, positions, segments, labels, int32 [accumulate x rows, length]; step: int64;
-    learning_rate: float32.
-    """
-    share = (
-        tf.function(lambda *args: loss_and_gradients(model, *args), jit_compile=True)
-        if jit
-        else lambda *args: loss_and_gradients(model, *args)
-    )
-
-    def accumulated(batch, total, dropout_seed):
-        if accumulate == 1:
-            return share(batch, total, dropout_seed)
-        micro = [tf.reshape(field, [accumulate, -1, field.shape[1]]) for field in batch]
-        loss, gradients = tf.constant(0.0), [tf.zeros(v.shape) for v in trainable(model)]
-        for i in tf.range(accumulate):
-            part = tuple(tf.ensure_shape(field[i], field.shape[1:]) for field in micro)
-            more, new = share(part, total, fold(dropout_seed, i))
-            loss, gradients = loss + more, [g + n for g, n in zip(gradients, new, strict=True)]
-        return loss, gradients
-
-    def replica_step(batch, step, learning_rate):
-        replica = tf.distribute.get_replica_context()
-        total = tf.maximum(replica.all_reduce("SUM", labelled_pieces(batch[-1], model.num_tags)), 1.0)
-        dropout_seed = fold(fold(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
-        loss, gradients = accumulated(batch, total, dropout_seed)
-        loss, gradients = replica.all_reduce("SUM", loss), replica.all_reduce("SUM", gradients)
-        norm, finite = optimizer.apply(gradients, learning_rate, tf.math.is_finite(loss))
-        return loss, norm, finite
-
-    return replica_step
-
-
-def make_train_steps(strategy: tf.distribute.Strategy, replica_step, update_norm):
-    """``train_steps(iterator, count, first_step, learning_rates) -> StepMetrics``: ``count`` updates in one host call.
-
-    replica_step: of ``make_replica_step``; update_norm: of its optimizer.
     iterator: over a dataset of ``ner.batches.distribute``; count, first_step: int64 scalars; learning_rates: float32 [at least count].
+    jit: compile forward and backward pass as a whole (GPUs; a TPU always does).
     """
+
+    def share(batch, total, dropout_seed):
+        return loss_and_gradients(model, loss, batch, total, dropout_seed)
+
+    share = tf.function(share, jit_compile=True) if jit else share
+
+    def replica_update(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor):
+        """What each replica does with its rows; loss, gradient norm and whether the update was done come out equal on all."""
+        replica = tf.distribute.get_replica_context()
+        # The loss is a mean over the labelled pieces of all replicas, so each divides its sum by their count.
+        labelled = tf.reduce_sum(tf.cast(batch.labels != NO_LABEL, tf.float32))
+        total = tf.maximum(replica.all_reduce("SUM", labelled), 1.0)
+        # Dropout is a function of (seed, step, replica).
+        dropout_seed = fold(fold(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
+        mean_loss, gradients = accumulated(share, list(model.trained.values()), accumulate, batch, total, dropout_seed)
+        mean_loss, gradients = replica.all_reduce("SUM", mean_loss), replica.all_reduce("SUM", gradients)
+        # Clipping by the global norm of the whole gradient.
+        norm = tf.linalg.global_norm(gradients)
+        scale = tf.minimum(1.0, clip_norm / (norm + 1e-6)) if clip_norm else tf.constant(1.0)
+        # An update that is not finite changes nothing.
+        finite = tf.math.is_finite(norm) & tf.math.is_finite(mean_loss) & tf.math.is_finite(learning_rate)
+        replica.merge_call(optimizer.update, args=(gradients, scale, learning_rate, finite))
+        return mean_loss, norm, finite
+
+    return _host_call(strategy, replica_update, optimizer.last_update_norm)
+
+
+def _host_call(strategy: tf.distribute.Strategy, replica_update: Callable, last_update_norm: Callable):
+    """The loop over the updates of a host call."""
 
     def one(values):  # the same on every replica: take the first
         return strategy.experimental_local_results(values)[0]
 
     @tf.function
-    def train_steps(iterator, count, first_step, learning_rates):
-        number = tf.constant(0.0)
-        good = tf.constant(False)
-        losses, norms, bad, waited = tf.constant(0.0), tf.constant(0.0), tf.constant(-1, tf.int64), tf.constant(0.0, tf.float64)
+    def update(iterator, count, first_step, learning_rates):
+        done = tf.constant(False)
+        losses, norms, waited = tf.constant(0.0), tf.constant(0.0), tf.constant(0.0, tf.float64)
+        skipped, first_skipped = tf.constant(0, tf.int64), tf.constant(-1, tf.int64)
         for i in tf.range(count):
-            asked = tf.timestamp()
-            batch = next(iterator)
-            waited += tf.timestamp() - asked
-            loss, norm, finite = strategy.run(replica_step, args=(batch, first_step + i, learning_rates[i]))
-            good = one(finite)
-            losses, norms = losses + tf.where(good, one(loss), 0.0), norms + tf.where(good, one(norm), 0.0)
-            number += tf.cast(good, tf.float32)
-            bad = tf.where((bad < 0) & ~good, first_step + i, bad)
-        update = tf.where(good, one(strategy.run(update_norm, args=(learning_rates[count - 1],))), 0.0)  # 0: the last one was left out
-        return StepMetrics(tf.math.divide_no_nan(losses, number), tf.math.divide_no_nan(norms, number), update, bad, waited)
+            batch, seconds = _timed_next(iterator, after=norms)
+            loss, norm, finite = strategy.run(replica_update, args=(batch, first_step + i, learning_rates[i]))
+            done, waited = one(finite), waited + seconds
+            losses, norms = losses + tf.where(done, one(loss), 0.0), norms + tf.where(done, one(norm), 0.0)
+            first_skipped = tf.where((first_skipped < 0) & ~done, first_step + i, first_skipped)
+            skipped += tf.cast(~done, tf.int64)
+        change = tf.where(done, one(strategy.run(last_update_norm, args=(learning_rates[count - 1],))), 0.0)
+        updates = tf.cast(count - skipped, tf.float32)  # 0 / 0 is NaN: no update was done, so there is no loss
+        return Metrics(losses / updates, norms / updates, change, skipped, first_skipped, waited)
 
-    return train_steps
-
-
-def log_probabilities(model: TaggingModel, pieces, types, positions, segments):
-    """Of the real tags, float32 [rows, length, tags]; the padding label is left out."""
-    logits = model(pieces, types, positions, segments, tf.constant(0, tf.uint32), training=False)
-    return tf.nn.log_softmax(logits[..., : model.num_tags])
+    return update
 
 
-def make_predict_step(strategy: tf.distribute.Strategy, model: TaggingModel, *, jit: bool = False):
-    """``predict_step(iterator) -> log-probabilities``, float32 [rows per step, length, tags], in the order of the rows."""
+def _timed_next(iterator, after: tf.Tensor):
+    """The next element, asked for once ``after`` is computed, and the seconds until it came (float64).
 
-    def compute(*inputs):
-        return log_probabilities(model, *inputs)
+    TensorFlow orders a timestamp with other stateful operations only, not with an iterator's, so the order is given by hand.
+    """
+    with tf.control_dependencies([after]):
+        asked = tf.timestamp()
+    with tf.control_dependencies([asked]):
+        element = next(iterator)
+    with tf.control_dependencies(tf.nest.flatten(element, expand_composites=True)):
+        return element, tf.timestamp() - asked
+
+
+def wait(metrics: Metrics) -> Metrics:
+    """The metrics as Python numbers, once the host call that computes them is done."""
+    return Metrics(*(value.numpy().item() for value in metrics))
+
+
+def warm_up(update, strategy: tf.distribute.Strategy, row_lengths: list[int], *, rows_per_step: int, most: int, accumulate: int) -> None:
+    """Trace and compile ``update`` for these row lengths, so that this is not counted as training time.
+
+    One update on rows of padding, at a learning rate that is not a number: it is skipped, so nothing changes. most: steps per host call.
+    """
+    for row_length in row_lengths:
+        rows = batches.empty_rows(rows_per_step, row_length)
+        iterator = iter(batches.distribute(strategy, rows, rows_per_step, accumulate=accumulate))
+        update(iterator, tf.constant(1, tf.int64), tf.constant(0, tf.int64), tf.fill([most], float("nan")))
+
+
+def make_predict(strategy: tf.distribute.Strategy, model: TaggingModel, *, jit: bool = False):
+    """``predict(iterator) -> what the head decodes``, float32 [rows per step, length, tags], in the order of the rows."""
+
+    def compute(batch: Batch) -> tf.Tensor:
+        return model.head.to_decode(model(batch, tf.constant(0, tf.uint32), training=False))
 
     if jit:
         compute = tf.function(compute, jit_compile=True)
 
     @tf.function
-    def predict_step(iterator):
-        return strategy.gather(strategy.run(lambda batch: compute(*batch[:-1]), args=(next(iterator),)), axis=0)
+    def predict(iterator):
+        return strategy.gather(strategy.run(compute, args=(next(iterator),)), axis=0)
 
-    return predict_step
+    return predict

@@ -15,33 +15,64 @@ import sys
 import tempfile
 import threading
 import urllib.parse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ner.errors import InputError
+from ner.errors import InputError, RunStopped
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
 class Devices(NamedTuple):
-    """A strategy, its kind (``tpu``, ``gpu`` or ``cpu``), the line that says why it was taken, and whether this process is the
-    one of several workers that writes the run folder (a process alone is); and how many workers there are."""
+    """The devices that a process trains on.
+
+    Attributes:
+        strategy: the tf.distribute strategy.
+        kind: ``tpu``, ``gpu`` or ``cpu``.
+        reason: what was chosen and why, for people.
+        chief: whether this process, of several workers, is the one that writes the run folder; a process alone is.
+        workers: how many workers there are.
+    """
 
     strategy: tf.distribute.Strategy
     kind: str
     reason: str
     chief: bool = True
-
     workers: int = 1
 
     def of_all_workers(self, value: int) -> set[int]:
-        """The numbers that all workers were given; they wait for each other here."""
+        """The numbers (int64) that all workers gave; they wait for each other here."""
         import tensorflow as tf
 
         if self.workers == 1:
             return {value}
-        here = self.strategy.experimental_distribute_values_from_function(lambda context: tf.constant([value]))
+        here = self.strategy.experimental_distribute_values_from_function(lambda context: tf.constant([value], tf.int64))
         return set(self.strategy.gather(here, axis=0).numpy().tolist())
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Where the block raises an error on one worker, it ends on all: there with that error, elsewhere with RunStopped."""
+        try:
+            yield
+        except Exception:
+            self.of_all_workers(1)
+            raise
+        if 1 in self.of_all_workers(0):
+            raise RunStopped("another worker stopped before the first update; its own message says why")
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Where another worker dies in the block, this one ends with RunStopped, not with TensorFlow's traceback."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.workers == 1:
+                raise
+            reason = str(error.message).strip().split("\n")[0]
+            raise RunStopped(f"another worker is gone ({reason}); start all of them again with --resume") from None
 
 
 def import_tensorflow() -> None:
@@ -96,40 +127,66 @@ def choose(
 def _choose(tpu: str, timeout: float, look_timeout: float, gpus: int | None, cpu_replicas: int | None, workers: bool) -> Devices:
     import tensorflow as tf
 
+    several = workers and "TF_CONFIG" in os.environ
     if cpu_replicas:
-        tf.config.set_visible_devices([], "GPU")
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * cpu_replicas)
-        devices = [f"/cpu:{i}" for i in range(cpu_replicas)]
-        strategy = mirrored_cpus(devices) if cpu_replicas > 1 else tf.distribute.get_strategy()
-        return Devices(strategy, "cpu", f"{cpu_replicas} CPU replica{'s' * (cpu_replicas > 1)}, as --cpu-replicas asked")
+        if several:
+            hint = "leave it out (each worker is one replica), or unset TF_CONFIG"
+            raise InputError("--cpu-replicas splits one process, and TF_CONFIG names several", hint=hint)
+        return _logical_cpus(cpu_replicas)
     name = _tpu_name(tpu)
     if name is not None:
-        return Devices(
-            _tpu_strategy(name, timeout, look_timeout), "tpu", f"TPU {name or 'local'} ({'found' if tpu == 'auto' else 'named'})"
-        )
+        found = "found" if tpu == "auto" else "named"
+        return Devices(_tpu_strategy(name, timeout, look_timeout), "tpu", f"TPU {name or 'local'} ({found})")
     why = "--tpu none" if tpu == "none" else "no TPU_NAME, no TPU device files"
-    if workers and "TF_CONFIG" in os.environ:
-        try:
-            json.loads(os.environ["TF_CONFIG"])["task"]
-        except (ValueError, KeyError, TypeError):
-            raise InputError("TF_CONFIG is not JSON with a cluster and a task", hint="hint the variable, or unset it") from None
-        with silent_stderr():
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        resolver = strategy.cluster_resolver
-        cluster = resolver.cluster_spec().as_dict()
-        count = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
-        chief = resolver.task_type == "chief" or ("chief" not in cluster and resolver.task_id == 0)
-        return Devices(strategy, _kind(), f"{resolver.task_type} {resolver.task_id} of {count} workers, as TF_CONFIG says", chief, count)
-    found = tf.config.list_physical_devices("GPU")
-    if gpus and gpus > len(found):
-        raise InputError(f"--gpus {gpus}, but this machine has {len(found)}", hint="ask for fewer, or leave --gpus out")
-    if found:
-        tf.config.set_visible_devices(found[:gpus], "GPU")
-        count = len(found[:gpus])
+    found_gpus = tf.config.list_physical_devices("GPU")
+    if gpus and gpus > len(found_gpus):
+        raise InputError(f"--gpus {gpus}, but this machine has {len(found_gpus)}", hint="ask for fewer, or leave --gpus out")
+    if found_gpus:
+        tf.config.set_visible_devices(found_gpus[:gpus], "GPU")
+    if several:
+        return _workers("gpu" if found_gpus else "cpu")
+    if found_gpus:
+        count = len(found_gpus[:gpus])
         strategy = tf.distribute.MirroredStrategy() if count > 1 else tf.distribute.OneDeviceStrategy("/gpu:0")
         return Devices(strategy, "gpu", f"{count} GPU{'s' if count > 1 else ''} ({why})")
-    return Devices(tf.distribute.get_strategy(), "cpu", f"the CPU ({why}, no GPU)")
+    return Devices(tf.distribute.get_strategy(), "cpu", f"the CPU ({why}, {_why_no_gpu()})")
+
+
+def _logical_cpus(count: int) -> Devices:
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    strategy = mirrored_cpus([f"/cpu:{i}" for i in range(count)]) if count > 1 else tf.distribute.get_strategy()
+    return Devices(strategy, "cpu", f"{count} CPU replica{'s' if count > 1 else ''}, as --cpu-replicas asked")
+
+
+def _workers(kind: str) -> Devices:
+    import tensorflow as tf
+
+    try:
+        json.loads(os.environ["TF_CONFIG"])["task"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError("TF_CONFIG is not JSON with a cluster and a task", hint="correct TF_CONFIG or unset it") from None
+    with silent_stderr():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    resolver = strategy.cluster_resolver
+    cluster = resolver.cluster_spec().as_dict()
+    count = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
+    chief = resolver.task_type == "chief" or ("chief" not in cluster and resolver.task_id == 0)
+    return Devices(strategy, kind, f"{resolver.task_type} {resolver.task_id} of {count} workers, as TF_CONFIG says", chief, count)
+
+
+def _why_no_gpu() -> str:
+    """Why TensorFlow has no GPU: there is none, or there is one that it cannot use."""
+    import tensorflow as tf
+
+    if not glob.glob("/dev/nvidia[0-9]*"):
+        return "no GPU"
+    if not tf.test.is_built_with_cuda():
+        return "a GPU that this TensorFlow is not built for: pip install -e .[gpu]"
+    return "a GPU that TensorFlow cannot use: TF_CPP_MIN_LOG_LEVEL=0 shows why"
 
 
 def mirrored_cpus(devices: list[str]):
@@ -137,12 +194,6 @@ def mirrored_cpus(devices: list[str]):
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
-
-
-def _kind() -> str:
-    import tensorflow as tf
-
-    return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
 
 
 def _tpu_name(tpu: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import tensorflow as tf
@@ -15,27 +16,33 @@ def flops_per_piece(model: TaggingModel) -> float:
     Two for the forward pass (multiply and add), four for the backward pass (Kaplan et al., 2020). Attention's own products, the
     embeddings and padding count nothing: this is useful work, so it can be compared across batchings.
     """
-    kernels = [v for block in model.encoder.blocks for v in block.trainable_variables if len(v.shape) == 2]
-    return 6.0 * sum(v.shape[0] * v.shape[1] for v in kernels)
+    kernels = [tensor.variable for tensor in model.encoder.tensors() if tensor.transposed]
+    return 6.0 * sum(math.prod(kernel.shape) for kernel in kernels)
 
 
-def matmul_peak(dtype: tf.DType, hidden: int, seconds: float = 2.0) -> float:
-    """FLOP/s of this device's matrix products, measured: the best of repeated [4096, hidden] x [hidden, 4 x hidden] products."""
+def matmul_peak(strategy: tf.distribute.Strategy, dtype: tf.DType, hidden: int, seconds: float = 2.0) -> float:
+    """FLOP/s of all replicas' matrix products at once, measured: the best of repeated [4096, hidden] x [hidden, 4 x hidden] products."""
     rows, inner = 4096, 4 * hidden
-    a, b = tf.zeros([rows, hidden], dtype), tf.zeros([hidden, inner], dtype)
     repeats = max(1, int(2e10 / (rows * hidden * inner)))
 
-    @tf.function
-    def products():
+    def on_a_replica():
+        a, b = tf.zeros([rows, hidden], dtype), tf.zeros([hidden, inner], dtype)
         total = tf.constant(0, dtype)
         for _ in tf.range(repeats):
             total += tf.matmul(a + total, b)[0, 0]  # each product waits for the one before it
         return total
 
-    products().numpy()
+    @tf.function
+    def products():
+        return strategy.experimental_local_results(strategy.run(on_a_replica))
+
+    def wait():
+        return [value.numpy() for value in products()]
+
+    wait()
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
-        products().numpy()
+        wait()
         best = min(best, time.perf_counter() - began)
-    return 2.0 * rows * hidden * inner * repeats / best
+    return strategy.num_replicas_in_sync * 2.0 * rows * hidden * inner * repeats / best

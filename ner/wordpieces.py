@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
-from tokenizers.implementations import BertWordPieceTokenizer
 
 from ner import cache
 from ner.errors import InputError
@@ -31,12 +30,12 @@ class Windows:
         pieces: int32 [pieces], ids in the checkpoint's vocabulary.
         types: int32 [pieces], token types: the case of the piece's word (``word_case``), or 0 throughout.
         words: int32 [pieces], the word (counted over all sentences) the piece belongs to; -1 for [CLS], [SEP] and the pieces of words
-            that this window only carries as context: every word belongs to exactly one window.
+            that this window only holds as context: every word belongs to exactly one window.
         first: bool [pieces], True on the first piece of each word that the window owns.
         starts: int64 [windows + 1].
         sentences: int32 [windows], the sentence a window is cut from.
         num_words: words in all sentences.
-        cut_words: words with more pieces than fit a row; only their first pieces are read.
+        cut_words: distinct words with more pieces than half a row; the rest of them is dropped.
         row_length: no window has more pieces.
     """
 
@@ -62,52 +61,31 @@ class Windows:
 
 
 class WordPieces:
-    """The WordPiece tokenizer of a checkpoint folder, with its truncation and padding switched off.
+    """The tokenizer of a model folder, with its truncation and padding switched off.
 
     With ``case`` the token types say what an uncased vocabulary does not: how each word is written.
     """
 
-    def __init__(self, tokenizer: Tokenizer, path: Path | None = None, *, case: bool = False):
+    def __init__(self, tokenizer: Tokenizer, special: Sequence[str], path: Path | None = None, *, case: bool = False):
+        """special: the pieces before and after a sentence and the unknown one. Raises InputError where one is not in the vocabulary."""
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer, self.case = tokenizer, case
-        ids: dict[str, int] = {}
-        for name in ("[CLS]", "[SEP]", "[UNK]"):
-            number = tokenizer.token_to_id(name)
-            if number is None:
+        for name in special:
+            if tokenizer.token_to_id(name) is None:
                 raise InputError(f"the vocabulary has no {name}", path=path, hint="use a BERT checkpoint with a WordPiece tokenizer")
-            ids[name] = number
-        self.cls, self.sep, self.unk = ids["[CLS]"], ids["[SEP]"], ids["[UNK]"]
+        self.cls, self.sep, self.unk = (tokenizer.token_to_id(name) or 0 for name in special)
 
     @classmethod
-    def load(cls, folder: Path, vocab_size: int | None = None, *, case: bool = False) -> WordPieces:
-        """The tokenizer of a checkpoint folder: ``tokenizer.json``, else ``vocab.txt`` with ``tokenizer_config.json``'s casing.
-
-        Its ids must be below ``vocab_size``, the rows of the encoder's word embeddings.
-        """
-        loaded = cls._load(folder, case)
+    def load(cls, source, *, case: bool = False) -> WordPieces:
+        """The tokenizer of a model folder (``ner.pretrained.Pretrained``); its ids must be below the encoder's ``vocab_size``."""
+        family, folder = source.family, source.folder
+        loaded = cls(_tokenizer(folder), (family.CLS, family.SEP, family.UNK), folder, case=case)
         largest = max(loaded.tokenizer.get_vocab(with_added_tokens=True).values())
-        if vocab_size is not None and largest >= vocab_size:
-            what = f"the tokenizer gives ids up to {largest}, the encoder has {vocab_size} word pieces"
+        if largest >= source.shape.vocab_size:
+            what = f"the tokenizer gives ids up to {largest}, the encoder has {source.shape.vocab_size} word pieces"
             raise InputError(what, path=folder, hint="use the checkpoint's own tokenizer")
         return loaded
-
-    @classmethod
-    def _load(cls, folder: Path, case: bool) -> WordPieces:
-        fast, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
-        try:
-            if fast.is_file():
-                return cls(Tokenizer.from_file(str(fast)), fast, case=case)
-            if vocabulary.is_file():
-                config_file = folder / "tokenizer_config.json"
-                config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
-                lower = config.get("do_lower_case", True)
-                return cls(BertWordPieceTokenizer(str(vocabulary), lowercase=lower)._tokenizer, vocabulary, case=case)
-        except InputError:
-            raise
-        except Exception as error:  # the tokenizers library raises bare Exception
-            raise InputError(f"the tokenizer cannot be read ({error})", path=folder, hint="fetch the checkpoint again") from None
-        raise InputError("no tokenizer.json or vocab.txt", path=folder, hint="use a complete BERT checkpoint folder")
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
         """Pieces of each word, at least one ([UNK] for a word the tokenizer makes nothing of)."""
@@ -151,30 +129,60 @@ class WordPieces:
         return self._assemble(spans, codes, cases, word_sizes, flat, begins, **counts)
 
     def _assemble(self, spans, codes, cases, word_sizes, flat, begins, **counts) -> Windows:
-        """Lay out [CLS] pieces [SEP] for every window; ``spans`` is int64 [windows, 5]: sentence, first word, end, first owned, end."""
+        """The windows as `[CLS] pieces [SEP] [CLS] pieces [SEP] ...`.
+
+        spans: int64 [windows, 5] of ``_window_spans``; codes, cases, word_sizes: [words], each word's number in the vocabulary of distinct
+        words, case and number of pieces; flat: the pieces of all distinct words; begins: where each of these starts in ``flat``.
+        """
         sentence, low, high, own_low, own_high = spans.T
-        words = _ranges(low, high - low)  # every word of every window
+        # Every word of every window, window after window.
+        words = _ranges(low, high - low)
         window = np.repeat(np.arange(len(spans)), high - low)
         owned = (words >= own_low[window]) & (words < own_high[window])
         sizes = word_sizes[words]
-        pieces_before = np.concatenate([[0], np.cumsum(sizes)])
-        ends = pieces_before[np.cumsum(high - low)] if len(spans) else np.zeros(0, np.int64)
-        starts = np.concatenate([[0], ends]) + 2 * np.arange(len(spans) + 1)
-        place = _ranges(pieces_before[:-1] + 2 * window + 1, sizes)  # + 1 for this window's [CLS], + 2 for each window before
+        starts = np.concatenate([[0], np.cumsum(np.bincount(window, sizes, len(spans)).astype(np.int64) + 2)])
+        # A word's first piece comes after the pieces of all words before it, two special pieces a window before it, and its own [CLS].
+        first_place = np.cumsum(sizes) - sizes + 2 * window + 1
+        places = _ranges(first_place, sizes)
+
         pieces = np.empty(starts[-1], np.int32)
         pieces[starts[:-1]], pieces[starts[1:] - 1] = self.cls, self.sep
-        pieces[place] = flat[_ranges(begins[codes[words]], sizes)]
+        pieces[places] = flat[_ranges(begins[codes[words]], sizes)]
         types = np.zeros(len(pieces), np.int32)
-        types[place] = np.repeat(cases[words], sizes)
+        types[places] = np.repeat(cases[words], sizes)
         belongs = np.full(len(pieces), -1, np.int32)
-        belongs[place] = np.repeat(np.where(owned, words, -1), sizes)
+        belongs[places] = np.repeat(np.where(owned, words, -1), sizes)
         first = np.zeros(len(pieces), bool)
-        first[(pieces_before[:-1] + 2 * window + 1)[owned]] = True
+        first[first_place[owned]] = True
         return Windows(pieces, types, belongs, first, starts, sentence.astype(np.int32), **counts)
 
 
+def _tokenizer(folder: Path) -> Tokenizer:
+    """``tokenizer.json``, else what transformers makes of the folder's other tokenizer files.
+
+    Raises InputError where there are none, and for a tokenizer that runs in Python only.
+    """
+    try:
+        if (folder / "tokenizer.json").is_file():
+            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if not (folder / "vocab.txt").is_file():
+            raise InputError("no tokenizer.json or vocab.txt", path=folder, hint="use a complete checkpoint folder")
+        from transformers import AutoTokenizer  # it knows tokenizer_class and its options; imported only here, it takes seconds
+
+        slow = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        if not hasattr(slow, "backend_tokenizer"):
+            what = f"its tokenizer, {type(slow).__name__}, has no fast form"
+            raise InputError(what, path=folder, hint="use a checkpoint with a tokenizer.json")
+        return slow.backend_tokenizer
+    except InputError:
+        raise
+    except Exception as error:  # both libraries raise many kinds
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(f"the tokenizer cannot be read ({reason})", path=folder, hint="fetch the checkpoint again") from None
+
+
 def word_case(word: str) -> int:
-    """How a word is written: 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 anY other WaY. 0, for not known, is not given here."""
+    """How a word is written: 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 anY other WaY; never 0, which stands for unknown."""
     if word == word.lower():
         return 1
     if word[1:] == word[1:].lower():
@@ -183,7 +191,7 @@ def word_case(word: str) -> int:
 
 
 def _cases(distinct: Sequence[str], codes: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """The case of every word, int32 [words]; 0 in a sentence all small or all capital: there, case says nothing of the words."""
+    """The case of every word, int32 [words]; 0 throughout a sentence in small letters or capitals only, where it tells nothing."""
     case = np.array([word_case(word) for word in distinct], np.int32)[codes]
     small = np.array([word != word.upper() for word in distinct], bool)[codes]
     counts = [np.concatenate([[0], np.cumsum(which)])[bounds] for which in (case > 1, small)]
@@ -203,7 +211,7 @@ def choose_row_length(lengths: np.ndarray, longest: int) -> int:
 
 def _dump(windows: Windows) -> bytes:
     file = io.BytesIO()
-    np.savez(file, **dataclasses.asdict(windows))
+    np.savez(file, **vars(windows))
     return file.getvalue()
 
 

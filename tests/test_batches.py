@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner import batches
+from ner import batches, pretrained
 from ner.strategy import mirrored_cpus
 from ner.tagset import TagSet
 from ner.wordpieces import WordPieces
@@ -34,7 +35,7 @@ def test_packing_wastes_little():
 
 @pytest.fixture(scope="module")
 def encoded(tiny, toy_sentences):
-    windows = WordPieces.load(tiny).encode([s.words for s in toy_sentences], 64)
+    windows = WordPieces.load(pretrained.read(tiny)).encode([s.words for s in toy_sentences], 64)
     tags = TagSet.fit(toy_sentences)
     return windows, tags.encode([s.tags for s in toy_sentences]), tags
 
@@ -42,26 +43,26 @@ def encoded(tiny, toy_sentences):
 @pytest.mark.parametrize("batching", ["packed", "padded", "buckets"])
 @pytest.mark.parametrize("pieces", ["first", "all"])
 def test_an_epoch_holds_every_piece_and_every_label_once(encoded, batching, pieces):
-    windows, tag_ids, tags = encoded
-    labels = batches.Labels(tag_ids, tags.padding_id, pieces)
-    epoch = batches.make_epoch(windows, batching, 64, 4, labels, seed=1, epoch=0)
-    assert sum(np.count_nonzero(rows.segments) for rows in epoch.rows) == len(windows.pieces)
-    words = np.concatenate([rows.words[rows.words >= 0] for rows in epoch.rows])
+    windows, tag_ids, _ = encoded
+    targets = batches.Targets(tag_ids, pieces)
+    epoch = batches.make_epoch(windows, targets, batching=batching, rows_per_step=4, seed=1, epoch=0)
+    assert sum(np.count_nonzero(rows.segments) for rows in epoch.buckets) == len(windows.pieces)
+    words = np.concatenate([rows.words[rows.words >= 0] for rows in epoch.buckets])
     assert sorted(words.tolist()) == list(range(windows.num_words))
-    for rows in epoch.rows:
+    for rows in epoch.buckets:
         assert len(rows.pieces) % 4 == 0
         first = rows.words >= 0
         assert np.array_equal(rows.labels[first], tag_ids[rows.words[first]])
-    labelled = sum(int((rows.labels != tags.padding_id).sum()) for rows in epoch.rows)
+    labelled = sum(int((rows.labels != batches.NO_LABEL).sum()) for rows in epoch.buckets)
     assert labelled == (windows.num_words if pieces == "first" else int((windows.words >= 0).sum()))
-    assert sum(call.steps for call in epoch.calls(0, 3)) == epoch.steps
+    assert sum(steps for _, steps in batches.split_calls(epoch.order, 0, most=3)) == epoch.steps
 
 
 def test_a_tenth_of_the_windows_are_read_without_their_case(tiny):
-    windows = WordPieces.load(tiny, case=True).encode([["Alex", "in", "London"]] * 2000, 64)
-    labels = batches.Labels(np.zeros(6000, np.int32), padding_id=1)
-    (rows,) = batches.make_epoch(windows, "padded", 64, 4, labels, seed=0, epoch=0).rows
-    (again,) = batches.make_epoch(windows, "padded", 64, 4, labels, seed=0, epoch=0).rows
+    windows = WordPieces.load(pretrained.read(tiny), case=True).encode([["Alex", "in", "London"]] * 2000, 64)
+    targets = batches.Targets(np.zeros(6000, np.int32))
+    (rows,) = batches.make_epoch(windows, targets, batching="padded", rows_per_step=4, seed=0, epoch=0).buckets
+    (again,) = batches.make_epoch(windows, targets, batching="padded", rows_per_step=4, seed=0, epoch=0).buckets
     assert np.array_equal(rows.types, again.types)
     types = np.sort(rows.types[rows.words >= 0].reshape(-1, 3), axis=1)
     hidden = (types == 0).all(axis=1)
@@ -70,8 +71,8 @@ def test_a_tenth_of_the_windows_are_read_without_their_case(tiny):
 
 
 def test_positions_restart_and_segments_count_the_sentences_of_a_row(encoded):
-    windows, tag_ids, tags = encoded
-    (rows,) = batches.make_rows(windows, "packed", 64, batches.Labels(tag_ids, tags.padding_id), np.arange(len(windows.sentences)))
+    windows, tag_ids, _ = encoded
+    (rows,) = batches.make_rows(windows, "packed", batches.Targets(tag_ids), np.arange(len(windows.sentences)))
     starts = (rows.positions == 0) & (rows.segments > 0)
     assert starts.sum() == len(windows.sentences)
     for positions, segments in zip(rows.positions, rows.segments, strict=True):
@@ -81,11 +82,12 @@ def test_positions_restart_and_segments_count_the_sentences_of_a_row(encoded):
 
 
 def test_epochs_differ_and_are_a_function_of_seed_and_epoch(encoded):
-    windows, tag_ids, tags = encoded
-    labels = batches.Labels(tag_ids, tags.padding_id)
+    windows, tag_ids, _ = encoded
+    targets = batches.Targets(tag_ids)
 
     def pieces(seed, epoch):
-        return batches.make_epoch(windows, "packed", 64, 4, labels, seed, epoch).rows[0].pieces.tobytes()
+        made = batches.make_epoch(windows, targets, batching="packed", rows_per_step=4, seed=seed, epoch=epoch)
+        return made.buckets[0].pieces.tobytes()
 
     assert pieces(0, 0) == pieces(0, 0)
     assert len({pieces(0, 0), pieces(0, 1), pieces(1, 0)}) == 3
@@ -93,30 +95,43 @@ def test_epochs_differ_and_are_a_function_of_seed_and_epoch(encoded):
 
 @pytest.mark.parametrize("first", [0, 1, 5])
 def test_calls_cover_the_rest_of_the_epoch_and_end_at_checkpoints(encoded, first):
-    windows, tag_ids, tags = encoded
-    epoch = batches.make_epoch(windows, "buckets", 64, 4, batches.Labels(tag_ids, tags.padding_id), 0, 0)
-    calls = epoch.calls(first, most=4, every=3)
-    ends = first + np.cumsum([call.steps for call in calls])
-    assert ends[-1] == epoch.steps and all(call.steps <= 4 for call in calls)
+    windows, tag_ids, _ = encoded
+    epoch = batches.make_epoch(windows, batches.Targets(tag_ids), batching="buckets", rows_per_step=4, seed=0, epoch=0)
+    calls = batches.split_calls(epoch.order, first, most=4, every=3)
+    ends = first + np.cumsum([steps for _, steps in calls])
+    assert ends[-1] == epoch.steps and all(steps <= 4 for _, steps in calls)
     assert {e for e in range(3, epoch.steps + 1, 3) if e > first} <= set(ends.tolist())
-    shapes = [call.shape for call in calls for _ in range(call.steps)]
-    assert shapes == epoch.order[first:].tolist()
+    assert [bucket for bucket, steps in calls for _ in range(steps)] == epoch.order[first:].tolist()
+
+
+@pytest.mark.parametrize("first", [0, 4])
+def test_host_calls_hold_the_rows_that_their_iterators_give(encoded, first):
+    windows, tag_ids, _ = encoded
+    strategy = tf.distribute.get_strategy()
+    epoch = batches.make_epoch(windows, batches.Targets(tag_ids), batching="buckets", rows_per_step=4, seed=0, epoch=0)
+    seen = 0
+    for call in batches.host_calls(strategy, epoch, first, most=3):
+        given = [next(call.iterator) for _ in range(call.steps)]
+        for field, got in zip(call.rows, zip(*given, strict=True), strict=True):
+            assert np.array_equal(np.concatenate([step.numpy() for step in got]), field)
+        seen += call.steps
+    assert seen == epoch.steps - first
 
 
 def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):
-    windows, tag_ids, tags = encoded
-    (rows,) = batches.make_rows(windows, "packed", 64, batches.Labels(tag_ids, tags.padding_id), np.arange(len(windows.sentences)))
-    rows = batches.pad_rows(rows, 4, tags.padding_id)
+    windows, tag_ids, _ = encoded
+    (rows,) = batches.make_rows(windows, "packed", batches.Targets(tag_ids), np.arange(len(windows.sentences)))
+    rows = batches.pad_rows(rows, 4)
     strategy = mirrored_cpus(["/cpu:0", "/cpu:1"])
     got = []
     steps = len(rows.pieces) // 4
-    for element in itertools.islice(batches.distribute(strategy, rows, 4, tags.padding_id, first_step=1), steps - 1):
-        got += [replica.numpy() for replica in strategy.experimental_local_results(element[0])]
+    for element in itertools.islice(batches.distribute(strategy, rows, 4, first_step=1), steps - 1):
+        got += [replica.numpy() for replica in strategy.experimental_local_results(element.pieces)]
     assert np.array_equal(np.concatenate(got), rows.pieces[4:])
 
-    odd = batches.pad_rows(rows, 3, tags.padding_id)  # three rows a step do not split into two replicas: an empty row is added
-    halves = strategy.experimental_local_results(next(iter(batches.distribute(strategy, odd, 3, tags.padding_id)))[4])
-    assert np.array_equal(np.concatenate(halves)[:3], odd.labels[:3]) and (halves[1][1] == tags.padding_id).numpy().all()
+    odd = batches.pad_rows(rows, 3)  # three rows a step do not split into two replicas: an empty row is added
+    halves = strategy.experimental_local_results(next(iter(batches.distribute(strategy, odd, 3))).labels)
+    assert np.array_equal(np.concatenate(halves)[:3], odd.labels[:3]) and (halves[1][1] == batches.NO_LABEL).numpy().all()
 
     class Pipelines:  # two workers of one replica each: the interface `distribute` uses of a multi-worker strategy
         num_replicas_in_sync = 2
@@ -124,16 +139,33 @@ def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):
         def distribute_datasets_from_function(self, pipeline):
             return [pipeline(tf.distribute.InputContext(2, worker, 2)) for worker in range(2)]
 
-    shards = [
-        np.concatenate([e[0].numpy() for e in shard.take(steps)]) for shard in batches.distribute(Pipelines(), rows, 4, tags.padding_id)
-    ]
+    shards = [np.concatenate([e[0].numpy() for e in shard.take(steps)]) for shard in batches.distribute(Pipelines(), rows, 4)]
     together = np.stack([shard.reshape(-1, 2, 64) for shard in shards], axis=1).reshape(-1, 64)
     assert np.array_equal(together, rows.pieces)
 
 
+def lines_run(function, *arguments):
+    """How many lines of ner/batches.py a call executes."""
+    count = 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        if frame.f_code.co_filename != batches.__file__:
+            return None
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function(*arguments)
+    finally:
+        sys.settrace(before)
+    return count
+
+
 def test_packing_is_linear_in_the_number_of_windows():
-    """Counted in operations, not seconds: 2,000 windows at a time, so eight times the windows are eight times the blocks."""
+    """Counted in lines executed, not seconds."""
     lengths = np.random.default_rng(0).integers(5, 50, 16_000)
-    row_of, _ = batches.pack(lengths, 64)
-    blocks = [batches.pack(lengths[i : i + batches.BLOCK], 64)[0].max() + 1 for i in range(0, len(lengths), batches.BLOCK)]
-    assert row_of.max() + 1 == sum(blocks)
+    few, many = (lines_run(batches.pack, lengths[:count], 64) for count in (2_000, 16_000))
+    assert few > 2_000 and many < 8.1 * few

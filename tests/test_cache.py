@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ner import cache, dataset, formats
+from ner import cache, dataset, formats, pretrained
 from ner.config import Config
 from ner.sentences import Sentence
 from ner.wordpieces import WordPieces
@@ -84,7 +84,7 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):
 
 
 def test_windows_come_back_as_they_were(tiny, toy_sentences):
-    pieces = WordPieces.load(tiny)
+    pieces = WordPieces.load(pretrained.read(tiny))
     words = [s.words for s in toy_sentences]
     for got in (pieces.encode_cached(words, 64), pieces.encode_cached(words, 64)):
         for name, value in dataclasses.asdict(pieces.encode(words, 64)).items():

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ner.checkpoint import Checkpoints, State
+from ner.errors import InputError
 from ner.optimizer import AdamW
 
 
@@ -15,7 +16,8 @@ from ner.optimizer import AdamW
 def checkpoints(tmp_path):
     """Two checkpoints, of steps 1 and 2, of a weight that holds its step."""
     weight = tf.Variable([0.0, 0.0])
-    made = Checkpoints(tmp_path / "checkpoints", [weight], AdamW([weight], weight_decay=0.0, clip_norm=0.0), keep=2, fingerprint={"a": 1})
+    named = {"weight": weight}
+    made = Checkpoints(tmp_path / "checkpoints", named, AdamW(named, weight_decay=0.0), keep=2, fingerprint={"a": 1})
     for step in (1, 2):
         weight.assign([float(step)] * 2)
         made.save(State(step=step))
@@ -52,7 +54,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(checkpoints, 
         assert step == 1 and len(said) == 1 and str(path.parent) in said[0], position
 
 
-def test_none_is_whole(checkpoints):
+def test_none_is_intact(checkpoints):
     for folder in checkpoints.steps():
         (folder / "state.json").write_text("{}")
     step, said = newest(checkpoints)
@@ -80,3 +82,26 @@ def test_a_rename_that_never_comes_is_not_seen(checkpoints, monkeypatch):
     assert newest(checkpoints) == (2, [])
     checkpoints.save(State(step=3))
     assert newest(checkpoints) == (3, []) and len(checkpoints.steps()) == 2
+
+
+def test_what_a_kill_left_half_written_is_removed_by_the_next_save(checkpoints):
+    (checkpoints.folder / ".step-000000009.partial").mkdir()
+    checkpoints.save(State(step=3))
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["step-000000002", "step-000000003"]
+
+
+def test_layers_that_change_places_are_restored_into_the_right_ones(tmp_path):
+    """Two variables of one shape, saved in one order and read in the other."""
+    variables = {name: tf.Variable([value]) for name, value in (("query", 1.0), ("key", 2.0))}
+    Checkpoints(tmp_path / "c", variables, AdamW(variables, weight_decay=0.0), keep=1, fingerprint={}).save(State(step=1))
+    swapped = {name: tf.Variable([0.0]) for name in ("key", "query")}
+    other = Checkpoints(tmp_path / "c", swapped, AdamW(swapped, weight_decay=0.0), keep=1, fingerprint={})
+    assert newest(other) == (1, [])
+    assert {name: float(variable[0]) for name, variable in swapped.items()} == {"query": 1.0, "key": 2.0}
+
+
+def test_a_checkpoint_of_other_variables_is_refused(checkpoints):
+    named = {"weight": tf.Variable([0.0, 0.0]), "new": tf.Variable([0.0])}
+    other = Checkpoints(checkpoints.folder, named, AdamW(named, weight_decay=0.0), keep=2, fingerprint={})
+    with pytest.raises(InputError, match="other variables"):
+        newest(other)

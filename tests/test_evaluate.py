@@ -13,25 +13,25 @@ import evaluate
 from ner import pretrained
 from ner.config import Config, to_toml
 from ner.errors import InputError, run_main
-from ner.tagger import TaggingModel
 
 TAGS = ("B-per", "I-per", "O")
 DATA = "alex B-per\nlee I-per\nsings O\n\nlondon O\n\n"
 
 
-def save(tiny, folder, *bias, **extra):
-    """A model that gives each word these log-odds of TAGS; trained here if ``extra`` has a ``ner``."""
-    model = TaggingModel(pretrained.encoder_config(tiny), len(TAGS), seed=3)
-    model.tag_kernel.assign(np.zeros(model.tag_kernel.shape, np.float32))
-    model.tag_bias.assign(np.array([*bias, 0], np.float32))
-    pretrained.save(model, folder, source=tiny, tags=TAGS, extra=extra)
+def save(tiny, folder, *bias, **notes):
+    """A model that gives each word these log-odds of TAGS; trained here if there are ``notes``."""
+    source = pretrained.read(tiny)
+    model = pretrained.build(source, TAGS)
+    model.head.tag_kernel.assign(np.zeros(model.head.tag_kernel.shape, np.float32))
+    model.head.tag_bias.assign(np.resize(np.array(bias, np.float32), model.head.tag_bias.shape))
+    pretrained.save(model, folder, source=source, notes=notes)
     return folder
 
 
 @pytest.fixture(scope="module")
 def here(tiny, tmp_path_factory):
     """The model/ of a model trained here: valid IOB2, so B-per and then I-per, of every word."""
-    return save(tiny, tmp_path_factory.mktemp("here") / "model", 1.0, 2.0, 0.0, ner={"row_length": 32})
+    return save(tiny, tmp_path_factory.mktemp("here") / "model", 1.0, 2.0, 0.0, row_length=32)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_compare_of_two_models_that_decode_alike_warns_of_nothing(monkeypatch, c
     # One model is right in all six sentences, the other in none. Of the 64 ways to swap their outputs, two keep the whole difference.
     data, scores = tmp_path / "x.conll", tmp_path / "s.json"
     data.write_text("alex B-per\nlee I-per\n\n" * 6)
-    none = save(tiny, tmp_path / "none" / "model", 0.0, 0.0, 2.0, ner={"row_length": 32})
+    none = save(tiny, tmp_path / "none" / "model", 0.0, 0.0, 2.0, row_length=32)
     status, said, _ = run(monkeypatch, capsys, "--ckpt", here, "--data", data, "--compare", none, "--json", scores)
     assert status == 0 and "warning" not in said
     found = json.loads(scores.read_text())

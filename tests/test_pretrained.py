@@ -11,8 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from ner import pretrained
 from ner.errors import InputError
-from ner.step import trainable
-from ner.tagger import TaggingModel
+from ner.wordpieces import WordPieces
 
 
 @pytest.fixture
@@ -20,8 +19,19 @@ def folder(tiny, tmp_path):
     return shutil.copytree(tiny, tmp_path / "model")
 
 
-def model_of(folder, tags=5):
-    return TaggingModel(pretrained.encoder_config(folder), tags, seed=3)
+TAGS = ("B-geo", "B-per", "I-geo", "I-per", "O")
+
+
+def model_of(folder, **options):
+    return pretrained.build(pretrained.read(folder), TAGS, seed=3, **options)
+
+
+def load(model, folder, *, head=True):
+    pretrained.load(model, pretrained.read(folder), head=head)
+
+
+def save(model, folder, *, source, **options):
+    pretrained.save(model, folder, source=pretrained.read(source), **options)
 
 
 def rewrite(folder, change):
@@ -30,17 +40,18 @@ def rewrite(folder, change):
     save_file(tensors, folder / "model.safetensors")
 
 
-def test_every_variable_of_the_model_is_in_the_layout_once(tiny):
-    model = model_of(tiny)
-    placed = [variable for _, variable in pretrained.layout(model)]
-    assert len(placed) == len({id(v) for v in placed}) == len(trainable(model))
+@pytest.mark.parametrize("head", pretrained.HEADS)
+def test_every_variable_of_the_model_has_its_own_place(tiny, head):
+    model = model_of(tiny, head=head)
+    placed = [tensor.variable for tensor in model.tensors()]
+    names = [name for tensor in model.tensors() for name in tensor.names]
+    assert len(placed) == len({id(v) for v in placed}) == len(model.trainable_variables) and len(names) == len(set(names))
 
 
-def test_save_then_load_is_the_identity_and_the_padding_unit_is_not_saved(tiny, tmp_path):
+def test_save_then_load_is_the_identity(tiny, tmp_path):
     model = model_of(tiny)
-    pretrained.load(model, tiny, classifier=False)
-    tags = ("B-geo", "B-per", "I-geo", "I-per", "O")
-    pretrained.save(model, tmp_path / "out", source=tiny, tags=tags, extra={"ner": {"row_length": 64}})
+    load(model, tiny, head=False)
+    save(model, tmp_path / "out", source=tiny, notes={"row_length": 64})
     saved, original = load_file(tmp_path / "out" / "model.safetensors"), load_file(tiny / "model.safetensors")
     assert set(saved) == set(original) and saved["classifier.weight"].shape == (5, 32)
     for name in saved:
@@ -48,40 +59,63 @@ def test_save_then_load_is_the_identity_and_the_padding_unit_is_not_saved(tiny, 
             np.testing.assert_array_equal(saved[name], original[name])
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["architectures"] == ["BertForTokenClassification"] and config["id2label"]["4"] == "O"
-    assert pretrained.tag_names(tmp_path / "out") == tags
+    assert pretrained.read(tmp_path / "out").tags == TAGS
     again = model_of(tiny)
-    pretrained.load(again, tmp_path / "out", classifier=True)
-    np.testing.assert_array_equal(again.tag_kernel.numpy()[:, :5], model.tag_kernel.numpy()[:, :5])
-    assert (again.tag_kernel.numpy()[:, 5] == 0).all()
+    load(again, tmp_path / "out")
+    for one, other in zip(again.tensors(), model.tensors(), strict=True):
+        for name, value in one.to_file().items():
+            np.testing.assert_array_equal(value, other.to_file()[name])
+
+
+def test_a_saved_folder_opens_in_transformers(tiny, tmp_path):
+    """With the classes that users call; they need no PyTorch. A CRF's transitions stand in a file of their own."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    for head in pretrained.HEADS:
+        save(model_of(tiny, head=head), tmp_path / head, source=tiny, notes={"head": head})
+        config, tokenizer = AutoConfig.from_pretrained(tmp_path / head), AutoTokenizer.from_pretrained(tmp_path / head)
+        assert type(config).__name__ == "BertConfig" and config.id2label == dict(enumerate(TAGS))
+        ids = tokenizer(["alex", "lives"], is_split_into_words=True)["input_ids"]
+        assert ids == WordPieces.load(pretrained.read(tiny)).encode([["alex", "lives"]], 64).pieces.tolist()
+    assert set(load_file(tmp_path / "linear" / "model.safetensors")) == set(load_file(tmp_path / "crf" / "model.safetensors"))
 
 
 def test_the_saved_tokenizer_neither_cuts_nor_pads(tiny, folder, tmp_path):
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["truncation"] = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    pretrained.save(model_of(tiny), tmp_path / "out", source=folder, tags=("O",) * 5)
+    save(model_of(tiny), tmp_path / "out", source=folder)
     saved = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
     assert saved["truncation"] is None and saved["padding"] is None
 
 
 def test_each_case_begins_as_the_checkpoints_token_type_0(tiny, folder, tmp_path):
     rewrite(folder, lambda t: t["bert.embeddings.token_type_embeddings.weight"][1].fill(7.0))
-    shape = dataclasses.replace(pretrained.encoder_config(folder), type_vocab_size=5)
-    model = TaggingModel(shape, 5)
-    pretrained.load(model, folder, classifier=False)
+    model = model_of(folder, case=True)
+    load(model, folder, head=False)
     types = load_file(folder / "model.safetensors")["bert.embeddings.token_type_embeddings.weight"]
     np.testing.assert_array_equal(model.encoder.type_embeddings.numpy(), np.repeat(types[:1], 5, axis=0))
-    pretrained.save(model, tmp_path / "out", source=folder, tags=("O",) * 5)
-    assert pretrained.encoder_config(tmp_path / "out").type_vocab_size == 5
-    pretrained.load(model_of(tmp_path / "out"), tmp_path / "out", classifier=True)
+    save(model, tmp_path / "out", source=folder)
+    assert pretrained.read(tmp_path / "out").shape.type_vocab_size == 5
+    load(model_of(tmp_path / "out"), tmp_path / "out")
 
 
 def test_a_model_told_of_case_must_have_its_token_types(folder):
     set_key("ner", {"row_length": 32, "case": True})(folder)
     with pytest.raises(InputError, match="type_vocab_size is 2, not 5"):
-        pretrained.trained_with(folder)
+        _ = pretrained.read(folder).case
     set_key("type_vocab_size", 5)(folder)
-    assert pretrained.trained_with(folder) == {"row_length": 32, "case": True, "iob2": True}
+    assert pretrained.read(folder).case and pretrained.read(folder).row_length == 32
+
+
+@pytest.mark.parametrize(("noted", "expected"), [(48, 48), (1000, 64), (7, 64), (True, 64), (None, 64)])
+def test_rows_are_as_long_as_in_training_and_never_longer_than_the_encoder_reads(folder, noted, expected):
+    """Longer than 512 too, where the encoder has the positions: other windows would give another F1 than training printed."""
+    set_key("ner", {"row_length": noted})(folder)
+    assert pretrained.read(folder).shape.longest_row == 64
+    assert pretrained.read(folder).row_length == expected
+    shape = dataclasses.replace(pretrained.read(folder).shape, max_position_embeddings=2048)
+    assert dataclasses.replace(pretrained.read(folder), shape=shape).row_length == (noted if noted in (48, 1000) else 128)
 
 
 def test_bare_and_old_checkpoints_load(folder):
@@ -98,7 +132,7 @@ def test_bare_and_old_checkpoints_load(folder):
     expected = load_file(folder / "model.safetensors")["bert.embeddings.LayerNorm.weight"]
     rewrite(folder, old)
     model = model_of(folder)
-    pretrained.load(model, folder, classifier=True)
+    load(model, folder)
     np.testing.assert_array_equal(model.encoder.embedding_scale.numpy(), expected)
 
 
@@ -115,11 +149,11 @@ def test_bare_and_old_checkpoints_load(folder):
 def test_weights_that_do_not_fit_are_listed_and_nothing_is_assigned(folder, change, message):
     rewrite(folder, change)
     model = model_of(folder)
-    before = [v.numpy().copy() for v in trainable(model)]
+    before = [v.numpy().copy() for v in model.trained.values()]
     with pytest.raises(InputError) as error:
-        pretrained.load(model, folder, classifier=True)
+        load(model, folder)
     assert message in str(error.value) and "\n" not in str(error.value)
-    for old, new in zip(before, trainable(model), strict=True):
+    for old, new in zip(before, model.trained.values(), strict=True):
         np.testing.assert_array_equal(old, new.numpy())
 
 
@@ -139,7 +173,7 @@ def set_key(key, value):
         (set_key("hidden_act", "swish"), "hidden_act 'swish'"),
         (set_key("position_embedding_type", "relative_key"), "position_embedding_type"),
         (set_key("hidden_size", "32"), "hidden_size is '32'"),
-        (set_key("hidden_size", 30), "does not divide"),
+        (set_key("hidden_size", 30), "is not a multiple of"),
         (lambda f: (f / "config.json").write_text("{"), "cannot be read"),
         (lambda f: (f / "config.json").unlink(), "no config.json"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
@@ -158,13 +192,12 @@ def set_key(key, value):
 def test_a_folder_that_is_no_bert_is_refused_in_one_line(folder, change, message):
     change(folder)
     with pytest.raises(InputError) as error:
-        pretrained.load(model_of(folder), folder, classifier=True)
+        load(model_of(folder), folder)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_packaged_encoder_is_found_by_its_hub_name_offline():
-    folder = pretrained.find("sentence-transformers/all-MiniLM-L6-v2")
-    assert pretrained.encoder_config(folder).hidden_size == 384
+    assert pretrained.find("sentence-transformers/all-MiniLM-L6-v2").shape.hidden_size == 384
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "no such model", "./nowhere", "/nowhere", "a/b/c", ""])
@@ -178,12 +211,12 @@ def test_an_unknown_encoder_is_refused_in_one_line(name):
 def test_labels_that_are_no_iob_tags_are_refused(folder, label):
     set_key("id2label", {"0": "O", "1": label})(folder)
     with pytest.raises(InputError, match=label):
-        pretrained.tag_names(folder)
+        _ = pretrained.read(folder).tags
 
 
 def test_a_list_of_checksums_that_leaves_a_file_out_is_refused(folder, tmp_path):
     model = model_of(folder)
-    pretrained.save(model, tmp_path / "model", source=folder, tags=("O", "B-per"))
+    save(model, tmp_path / "model", source=folder)
     pretrained.verify(tmp_path / "model")
     sums = tmp_path / "model" / pretrained.SUMS
     lines = sums.read_text().splitlines(keepends=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -89,17 +90,29 @@ def test_a_continued_run_is_left_as_it_is(output):
 def test_a_folder_killed_while_it_was_prepared_can_be_taken(output, monkeypatch):
     written_by_a_run(output)
     config = config_for(output, overwrite=True)
-    for name in ("rmtree", "replace"):
+    for module, name in ((run_folder.shutil, "rmtree"), (run_folder.files.os, "replace")):
         with monkeypatch.context() as patched:
-            patched.setattr(run_folder.shutil if name == "rmtree" else run_folder.os, name, lambda *a, **k: 1 / 0)
+            patched.setattr(module, name, lambda *a, **k: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 run_folder.prepare(config, State())
         run_folder.check(config_for(output, resume=True))
         run_folder.check(config)
     new = output.parent / "new"
     new.mkdir()
-    (new / ".config.toml.partial").write_text("epo")
+    (new / ".config.toml.12.partial").write_text("epo")
     run_folder.check(config_for(new))
+
+
+def test_what_killed_writes_left_is_no_stranger_and_is_removed(output):
+    written_by_a_run(output)
+    for name in (".metrics.jsonl.12.partial", ".config.toml.7.partial"):
+        (output / name).write_text("half")
+    for name in (".model.partial", ".model.previous"):
+        (output / name).mkdir()
+    config = config_for(output, overwrite=True)
+    run_folder.check(config)
+    run_folder.prepare(config, State())
+    assert sorted(p.name for p in output.iterdir()) == ["checkpoints", "config.toml"]
 
 
 def test_a_part_that_is_a_link_is_unlinked_and_what_it_points_at_kept(output, tmp_path):
@@ -122,3 +135,52 @@ def test_a_file_put_into_the_model_folder_is_not_deleted_with_it(output, keys):
     (output / "model" / "model.onnx").write_text("mine")
     with pytest.raises(InputError, match="model.onnx"):
         run_folder.check(config_for(output, **keys))
+
+
+def test_what_a_forks_save_lists_in_its_checksums_is_the_models_own(output):
+    written_by_a_run(output)
+    (output / "model").mkdir()
+    (output / "model" / "extra.bin").write_text("the fork's")
+    (output / "model" / "SHA256SUMS").write_text("0  extra.bin\n")
+    run_folder.check(config_for(output, resume=True))
+
+
+def test_several_workers_need_one_output():
+    with pytest.raises(InputError, match="shared --output"):
+        run_folder.named(Config(), workers=2)
+    assert run_folder.named(Config(output="x"), workers=2).output
+
+
+class FakeCheckpoints:
+    """One checkpoint with this record; what restores it says that it did."""
+
+    folder, fingerprint, environment = Path("run/checkpoints"), {"seed": 0, "case": False}, {"tensorflow": "2.21"}
+
+    def __init__(self, **record):
+        self.record = record
+
+    def newest(self, say):
+        return Path("run/checkpoints/step-3"), self.record
+
+    def restore(self, path, record):
+        return State(step=3)
+
+
+def test_a_key_newer_than_the_run_counts_as_its_default(output, monkeypatch):
+    config = config_for(output, resume=True)
+    monkeypatch.setattr(run_folder, "_defaults", lambda: {"case": False})
+    same = {"tensorflow": "2.21"}
+    assert run_folder.restore(config, FakeCheckpoints(fingerprint={"seed": 0}, environment=same)).step == 3
+    with pytest.raises(InputError, match="seed: 1 -> 0"):
+        run_folder.restore(config, FakeCheckpoints(fingerprint={"seed": 1}, environment=same))
+
+
+def test_a_resume_says_where_the_bits_may_differ(output, monkeypatch):
+    config = config_for(output, resume=True)
+    said = []
+    monkeypatch.setattr(run_folder, "say", said.append)
+    monkeypatch.setattr(run_folder, "_defaults", dict)
+    run_folder.restore(config, FakeCheckpoints(fingerprint=FakeCheckpoints.fingerprint, environment={"tensorflow": "2.20"}))
+    assert len(said) == 2 and "tensorflow: '2.20' -> '2.21'" in said[1]
+    run_folder.restore(config, FakeCheckpoints(fingerprint=FakeCheckpoints.fingerprint, environment={"tensorflow": "2.21"}))
+    assert len(said) == 3

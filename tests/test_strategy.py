@@ -7,10 +7,9 @@ import sys
 import pytest
 import tensorflow as tf
 
-from ner import strategy, throughput
-from ner.encoder import EncoderConfig
+from ner import bert, strategy, throughput
 from ner.errors import InputError
-from ner.tagger import TaggingModel
+from ner.tagger import LinearHead, TaggingModel
 
 
 @pytest.fixture(autouse=True)
@@ -76,10 +75,42 @@ def test_compute_dtype(monkeypatch):
 
 
 def test_model_flops_count_six_per_weight_of_the_matrix_products():
-    shape = EncoderConfig(50, 32, 2, 4, 64, 16)
+    shape = bert.BertConfig(50, 32, 2, 4, 64, 16)
     per_layer = 32 * 96 + 32 * 32 + 2 * 32 * 64
-    assert throughput.flops_per_piece(TaggingModel(shape, 3)) == 6 * 2 * per_layer
+    assert throughput.flops_per_piece(TaggingModel(bert.Encoder(shape), LinearHead(32, ("O",)))) == 6 * 2 * per_layer
 
 
-def test_the_measured_peak_is_plausible():
-    assert 1e8 < throughput.matmul_peak(tf.float32, 64, seconds=0.1) < 1e16
+class Clock:
+    """A clock that moves by a second each time it is read."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        self.now += 1.0
+        return self.now
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_measured_peak_counts_the_products_of_all_replicas(monkeypatch, replicas):
+    """By a clock on which a run of the products takes a second, the rate is the number of operations: about 2e10 products of 2 each."""
+    monkeypatch.setattr(throughput, "time", Clock())
+    one = tf.distribute.get_strategy() if replicas == 1 else strategy.mirrored_cpus([f"/cpu:{i}" for i in range(replicas)])
+    rate = throughput.matmul_peak(one, tf.float32, 64, seconds=3.0)
+    assert rate == replicas * 2 * 4096 * 64 * 256 * (int(2e10) // (4096 * 64 * 256))
+
+
+@pytest.mark.parametrize(
+    ("files", "built", "expected"),
+    [([], True, "no GPU"), (["/dev/nvidia0"], False, "not built for"), (["/dev/nvidia0"], True, "cannot use")],
+)
+def test_a_gpu_that_cannot_be_used_is_named(monkeypatch, files, built, expected):
+    monkeypatch.setattr(strategy.glob, "glob", lambda pattern: files if "nvidia" in pattern else [])
+    monkeypatch.setattr(tf.test, "is_built_with_cuda", lambda: built)
+    assert expected in strategy.choose("none").reason
+
+
+def test_cpu_replicas_of_several_workers_are_refused(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    with pytest.raises(InputError, match="--cpu-replicas"):
+        strategy.choose("none", cpu_replicas=2)

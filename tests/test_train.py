@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 from test_decoding import is_iob2
 
-from ner import formats
+from ner import formats, pretrained
 from ner.dashboard import is_timing
 from ner.sentences import Sentence
 from ner.wordpieces import WordPieces
@@ -371,7 +371,7 @@ def test_a_model_told_of_case_learns_what_only_case_shows(tiny, tmp_path):
     assert json.loads((tmp_path / "scores.json").read_text())["f1"] > 0.95
     assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["type_vocab_size"] == 5
     some = [s.words for s in sentences[150:160]]
-    windows = WordPieces.load(tiny, case=True).encode(some, 64)
+    windows = WordPieces.load(pretrained.read(tiny), case=True).encode(some, 64)
     types = [windows.types[a:b].tolist() for a, b in zip(windows.starts[:-1], windows.starts[1:], strict=True)]
     assert any(map(any, types))
     check_served(*served_and_predicted(tmp_path / "run", tmp_path / "served" / "1", [" ".join(words) for words in some], types))

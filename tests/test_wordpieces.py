@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ner import pretrained
 from ner.errors import InputError
 from ner.wordpieces import WordPieces
 
 
 @pytest.fixture(scope="module")
 def word_pieces(tiny):
-    return WordPieces.load(tiny)
+    return WordPieces.load(pretrained.read(tiny))
 
 
 def pieces_of(windows, w):
@@ -36,20 +40,20 @@ def test_a_word_the_tokenizer_makes_nothing_of_is_unknown(word_pieces):
 
 
 def test_types_say_how_a_word_is_written_where_a_sentence_tells(tiny):
-    word_pieces = WordPieces.load(tiny, case=True)
+    word_pieces = WordPieces.load(pretrained.read(tiny), case=True)
     told = [["The", "us", "US", "McX", "u.s.", "U.S.", "9", "A", "\u00c9t\u00e9"]]
     windows = word_pieces.encode([*told, ["alex", "in", "9"], ["ALEX", "IN", "9"], ["9"], ["Alex"]], 64)
     assert [windows.types[windows.words == word].tolist() for word in (1, 2)] == [[1, 1], [3, 3]]
     assert windows.types[windows.first].tolist() == [2, 1, 3, 4, 1, 3, 1, 2, 2] + [0] * 7 + [2]
     assert not windows.types[windows.words < 0].any()
-    assert not WordPieces.load(tiny).encode(told, 64).types.any()
+    assert not WordPieces.load(pretrained.read(tiny)).encode(told, 64).types.any()
 
 
 def test_truncation_and_padding_of_the_checkpoint_are_switched_off(tiny):
-    loaded = WordPieces.load(tiny)
+    loaded = WordPieces.load(pretrained.read(tiny))
     loaded.tokenizer.enable_truncation(4)
     loaded.tokenizer.enable_padding(length=128)
-    windows = WordPieces(loaded.tokenizer).encode([["in"] * 30], 64)
+    windows = WordPieces(loaded.tokenizer, ("[CLS]", "[SEP]", "[UNK]")).encode([["in"] * 30], 64)
     assert windows.lengths.tolist() == [32]
 
 
@@ -91,7 +95,7 @@ def test_every_word_of_any_text_starts_in_exactly_one_window(word_pieces, senten
 
 
 def test_gmb_every_word_is_tagged_once_control_characters_and_long_sentences_included(gmb):
-    from ner import formats, pretrained
+    from ner import formats
 
     sentences = formats.read(gmb)
     pieces = WordPieces.load(pretrained.find("sentence-transformers/all-MiniLM-L6-v2"))
@@ -102,9 +106,42 @@ def test_gmb_every_word_is_tagged_once_control_characters_and_long_sentences_inc
     assert len(pieces.encode([s.words for s in sentences], 512).pieces) == pytest.approx(1_272_799, abs=100)
 
 
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+@pytest.fixture
+def folder(tiny, tmp_path):
+    """A copy of the tiny checkpoint without its tokenizer."""
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    for name in pretrained.TOKENIZER_FILES:
+        (folder / name).unlink(missing_ok=True)
+    return folder
+
+
+def test_a_folder_without_a_tokenizer_is_refused(folder):
     with pytest.raises(InputError, match="no tokenizer.json or vocab.txt"):
-        WordPieces.load(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{")
+        WordPieces.load(pretrained.read(folder))
+    (folder / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
-        WordPieces.load(tmp_path)
+        WordPieces.load(pretrained.read(folder))
+
+
+def test_a_vocabulary_alone_is_read_as_its_tokenizer_config_says(folder, tiny):
+    """Accents kept or stripped, letters small or not: what tokenizer_config.json says, by transformers."""
+    shutil.copyfile(tiny / "vocab.txt", folder / "vocab.txt")
+    words = ["\u00e1", "LONDON", "london"]
+    for options, same in (({"do_lower_case": True}, ["a", "london", "london"]), ({"do_lower_case": False}, [None, None, "london"])):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **options}))
+        pieces = WordPieces.load(pretrained.read(folder))
+        expected = [[pieces.tokenizer.token_to_id(word)] if word else None for word in same]
+        got = pieces.encode_words(words)
+        assert all(wanted is None or ids == wanted for ids, wanted in zip(got, expected, strict=True)), (options, got)
+        assert options["do_lower_case"] or got[1] != got[2]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "strip_accents": False}))
+    assert WordPieces.load(pretrained.read(folder)).encode_words(["\u00e1"]) != [[pieces.tokenizer.token_to_id("a")]]
+
+
+def test_a_tokenizer_that_runs_in_python_only_is_refused_in_one_line(folder, tiny):
+    """BertJapaneseTokenizer splits words with MeCab, so it must not be read as plain WordPiece."""
+    shutil.copyfile(tiny / "vocab.txt", folder / "vocab.txt")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertJapaneseTokenizer"}))
+    with pytest.raises(InputError) as error:
+        WordPieces.load(pretrained.read(folder))
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)

@@ -1,7 +1,8 @@
-"""The BERT encoder (Devlin et al., 2019) over packed rows.
+"""All that is special about BERT (Devlin et al., 2019): its config.json, its layers over packed rows, its tensor names, its special tokens.
 
-Weights are float32. Matrix products run in ``compute_dtype``; softmax, LayerNorm and GELU compute in float32 whatever that is. Numerics are
-those of Hugging Face's PyTorch BertModel (tests/test_encoder.py pins them to 1e-5).
+Weights are float32. Matrix products run in ``compute_dtype``. With bfloat16 everything handed from one product to the next is rounded to
+it, the residual stream and the attention probabilities too; softmax, LayerNorm and GELU compute in float32. In float32 the outputs are
+those of Hugging Face's PyTorch BertModel to 1e-5 (tests/test_bert.py).
 """
 
 from __future__ import annotations
@@ -9,15 +10,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from ner.batches import Batch
+from ner.errors import InputError
 from ner.fused import compiled, dropout, fold, fused
+from ner.tensors import Tensor
+
+ARCHITECTURE = "BertForTokenClassification"  # the class of transformers that reads the saved model
+CLS, SEP, UNK = "[CLS]", "[SEP]", "[UNK]"
+# Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
+UNUSED = ("pooler.", "cls.", "bert.pooler.", "embeddings.position_ids", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+TYPES = "bert.embeddings.token_type_embeddings.weight"
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderConfig:
+class BertConfig:
     """The keys of a ``model_type: bert`` config.json that shape the encoder."""
 
     vocab_size: int
@@ -32,6 +44,70 @@ class EncoderConfig:
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     initializer_range: float = 0.02
+
+    @property
+    def longest_row(self) -> int:
+        """Word pieces that a sentence may have, special tokens included."""
+        return self.max_position_embeddings
+
+
+# What the numbers of a config.json may be, before memory is asked for them.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "intermediate_size"), (1, 10**7)),
+    **{"type_vocab_size": (1, 64), "hidden_size": (1, 2**16), "num_hidden_layers": (1, 1000), "num_attention_heads": (1, 2**10)},
+    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0.0, 0.99)),
+    **{"layer_norm_eps": (1e-20, 1.0), "initializer_range": (0.0, 10.0)},
+}
+
+
+def read_config(config: dict, path: Path) -> BertConfig:
+    """The encoder's shape from the content of a config.json; ``path`` is the file, for messages.
+
+    Raises InputError for a key that is missing, of a wrong type or out of range, and for a BERT that these layers do not compute.
+    """
+    for key, wanted in {"position_embedding_type": "absolute", "is_decoder": False}.items():
+        if config.get(key, wanted) != wanted:
+            raise InputError(f"{key} {config[key]!r} is not supported", path=path, hint=f"use a BERT with {key} {wanted!r}")
+    if str(config.get("hidden_act", "gelu")) not in ACTIVATIONS:
+        raise InputError(f"hidden_act {config['hidden_act']!r} is not supported", path=path, hint=f"one of {', '.join(ACTIVATIONS)} is")
+    values = {}
+    for field in dataclasses.fields(BertConfig):
+        if field.name in config:
+            values[field.name] = config[field.name]
+            kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "str": (str,)}[str(field.type)]
+            if not isinstance(config[field.name], kinds) or isinstance(config[field.name], bool):
+                raise InputError(f"{field.name} is {config[field.name]!r}", path=path, hint=f"it must be a {field.type}")
+        elif field.default is dataclasses.MISSING:
+            raise InputError(f"{field.name} is missing", path=path, hint="use a complete BERT checkpoint")
+    shape = BertConfig(**values)
+    for name, (low, high) in RANGES.items():
+        if not low <= getattr(shape, name) <= high:  # NaN too
+            what = f"{name} is {getattr(shape, name)!r}, not from {low:,} to {high:,}"
+            raise InputError(what, path=path, hint="use a complete BERT checkpoint")
+    if shape.hidden_size % shape.num_attention_heads:
+        raise InputError("hidden_size is not a multiple of num_attention_heads", path=path, hint="use a complete BERT checkpoint")
+    return shape
+
+
+def number_of_weights(shape: BertConfig) -> int:
+    """How many weights the matrices of an encoder of this shape hold."""
+    matrices = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
+    rows = shape.vocab_size + shape.max_position_embeddings + shape.type_vocab_size
+    return shape.hidden_size * rows + shape.num_hidden_layers * matrices
+
+
+def current_name(name: str) -> str:
+    """A tensor's name in BertForTokenClassification, for names of a bare encoder and of the first TensorFlow checkpoints."""
+    name = name if name.startswith(("bert.", "classifier.")) else f"bert.{name}"
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def with_types(tensors: dict[str, np.ndarray], old: BertConfig, new: BertConfig) -> dict[str, np.ndarray]:
+    """A checkpoint's tensors for an encoder with another number of token types: each begins as the checkpoint's type 0."""
+    table = tensors.get(TYPES)
+    if table is None or table.ndim != 2 or old.type_vocab_size == new.type_vocab_size:
+        return tensors
+    return {**tensors, TYPES: np.repeat(table[:1], new.type_vocab_size, axis=0)}
 
 
 ACTIVATIONS = {
@@ -121,7 +197,7 @@ def _attend(scale: float, rate: float):
 class Block(keras.layers.Layer):
     """One transformer layer, post-LayerNorm as in BERT. Query, key and value are one product with a [hidden, 3 x hidden] kernel."""
 
-    def __init__(self, config: EncoderConfig, compute_dtype: tf.DType, dropout_rate: float | None, **kwargs):
+    def __init__(self, config: BertConfig, compute_dtype: tf.DType, dropout_rate: float | None, **kwargs):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         hidden, inner = config.hidden_size, config.intermediate_size
         normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
@@ -139,7 +215,7 @@ class Block(keras.layers.Layer):
         self.outer_kernel, self.outer_bias = kernel("outer_kernel", inner, hidden), vector("outer_bias", hidden)
         self.output_scale, self.output_shift = vector("output_scale", hidden, "ones"), vector("output_shift", hidden)
 
-        self.half = compute_dtype
+        self.products_dtype = compute_dtype
         heads, epsilon = config.num_attention_heads, config.layer_norm_eps
         self.heads = heads
         self.add_bias = _add_bias()
@@ -151,6 +227,24 @@ class Block(keras.layers.Layer):
         self.attend = {False: _attend(scale, 0.0), True: _attend(scale, attention_rate)}
         self.add_norm = {False: _add_norm(0.0, epsilon), True: _add_norm(hidden_rate, epsilon)}
 
+    def tensors(self, at: str) -> list[Tensor]:
+        """Where the variables stand in a checkpoint, below the name ``at``."""
+        parts = ("query", "key", "value")
+        return [
+            Tensor([f"{at}.attention.self.{part}.weight" for part in parts], self.qkv_kernel, transposed=True),
+            Tensor([f"{at}.attention.self.{part}.bias" for part in parts], self.qkv_bias),
+            Tensor([f"{at}.attention.output.dense.weight"], self.mix_kernel, transposed=True),
+            Tensor([f"{at}.attention.output.dense.bias"], self.mix_bias),
+            Tensor([f"{at}.attention.output.LayerNorm.weight"], self.attention_scale),
+            Tensor([f"{at}.attention.output.LayerNorm.bias"], self.attention_shift),
+            Tensor([f"{at}.intermediate.dense.weight"], self.inner_kernel, transposed=True),
+            Tensor([f"{at}.intermediate.dense.bias"], self.inner_bias),
+            Tensor([f"{at}.output.dense.weight"], self.outer_kernel, transposed=True),
+            Tensor([f"{at}.output.dense.bias"], self.outer_bias),
+            Tensor([f"{at}.output.LayerNorm.weight"], self.output_scale),
+            Tensor([f"{at}.output.LayerNorm.bias"], self.output_shift),
+        ]
+
     def call(self, x: tf.Tensor, segments: tf.Tensor, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """x [rows x length, hidden] in the compute type; segments int32 [rows, length]; seed uint32 scalar."""
         rows, length = segments.shape
@@ -158,7 +252,7 @@ class Block(keras.layers.Layer):
         assert tokens == rows * length
 
         def product(a, kernel):
-            return tf.matmul(a, tf.cast(kernel, self.half))
+            return tf.matmul(a, tf.cast(kernel, self.products_dtype))
 
         qkv = tf.reshape(self.add_bias(product(x, self.qkv_kernel), self.qkv_bias.value), [rows, length, 3, self.heads, -1])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [rows, heads, length, hidden / heads]
@@ -177,10 +271,10 @@ class Block(keras.layers.Layer):
 class Encoder(keras.layers.Layer):
     """Word, position and token-type embeddings and the blocks."""
 
-    def __init__(self, config: EncoderConfig, compute_dtype: tf.DType = tf.float32, dropout_rate: float | None = None, **kwargs):
+    def __init__(self, config: BertConfig, compute_dtype: tf.DType = tf.float32, dropout_rate: float | None = None, **kwargs):
         """``dropout_rate`` replaces both dropout rates of the checkpoint's configuration."""
         super().__init__(autocast=False, dtype="float32", **kwargs)
-        self.config, self.half = config, compute_dtype
+        self.config, self.products_dtype = config, compute_dtype
         hidden = config.hidden_size
         normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
         self.word_embeddings = self.add_weight(name="word_embeddings", shape=(config.vocab_size, hidden), initializer=normal)
@@ -194,20 +288,33 @@ class Encoder(keras.layers.Layer):
         rate = config.hidden_dropout_prob if dropout_rate is None else dropout_rate
         self.embed = {False: _embed(0.0, config.layer_norm_eps, compute_dtype), True: _embed(rate, config.layer_norm_eps, compute_dtype)}
 
-    def call(self, pieces, types, positions, segments, seed: tf.Tensor, training: bool) -> tf.Tensor:
-        """int32 [rows, length] each, seed uint32 scalar -> the last hidden state [rows x length, hidden] in the compute type."""
-        assert pieces.shape == types.shape == positions.shape == segments.shape and pieces.shape.is_fully_defined()
-        words = tf.gather(self.word_embeddings.value, tf.reshape(pieces, [-1]))
-        places = tf.gather(self.position_embeddings.value, tf.reshape(positions, [-1]))
+    def tensors(self) -> list[Tensor]:
+        """Where the variables stand in a checkpoint, in the order in which they are trained."""
+        at = "bert.embeddings"
+        embeddings = [
+            Tensor([f"{at}.word_embeddings.weight"], self.word_embeddings),
+            Tensor([f"{at}.position_embeddings.weight"], self.position_embeddings),
+            Tensor([TYPES], self.type_embeddings),
+            Tensor([f"{at}.LayerNorm.weight"], self.embedding_scale),
+            Tensor([f"{at}.LayerNorm.bias"], self.embedding_shift),
+        ]
+        return embeddings + [t for number, block in enumerate(self.blocks) for t in block.tensors(f"bert.encoder.layer.{number}")]
+
+    def call(self, batch: Batch, seed: tf.Tensor, training: bool) -> tf.Tensor:
+        """Batch of int32 [rows, length], seed uint32 scalar -> the last hidden state [rows x length, hidden] in the compute type."""
+        assert batch.pieces.shape == batch.types.shape == batch.positions.shape == batch.segments.shape
+        assert batch.pieces.shape.is_fully_defined()
+        words = tf.gather(self.word_embeddings.value, tf.reshape(batch.pieces, [-1]))
+        places = tf.gather(self.position_embeddings.value, tf.reshape(batch.positions, [-1]))
         x = self.embed[training](
             words,
             places,
-            tf.reshape(types, [-1]),
+            tf.reshape(batch.types, [-1]),
             self.type_embeddings.value,
             self.embedding_scale.value,
             self.embedding_shift.value,
             fold(seed, 0),
         )
         for number, block in enumerate(self.blocks):
-            x = block(x, segments, fold(seed, number + 1), training=training)
+            x = block(x, batch.segments, fold(seed, number + 1), training=training)
         return x

@@ -1,0 +1,115 @@
+"""A linear-chain conditional random field (Lafferty et al., 2001) as the head: tags are scored together with what stands before them.
+
+The score of a sentence's tags is the sum of each word's score (those of the linear head, at its first piece), a learnt transition for each
+pair of neighbours, and a learnt score for the first and the last tag. Training maximises the probability of the annotated tags among all
+sequences; decoding finds the likeliest sequence that keeps to IOB2.
+
+In training a chain is the labelled pieces of one sentence in a packed row, or of one window of a long sentence. In prediction each
+word's scores come from the window that owns it, and the chain is the whole sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from ner import decoding
+from ner.batches import Batch
+from ner.fused import fused
+from ner.tagger import LinearHead
+from ner.tensors import Tensor
+
+IMPOSSIBLE = -1e30
+
+
+class CRFHead(LinearHead):
+    """The linear head's scores and variables, and transitions between tags."""
+
+    def __init__(self, hidden_size: int, tags: Sequence[str], **options):
+        super().__init__(hidden_size, tags, **options)
+        count = len(self.tags)
+        self.transitions = self.add_weight(name="transitions", shape=(count, count), initializer="zeros")  # [from, to]
+        self.start = self.add_weight(name="start", shape=(count,), initializer="zeros")
+        self.end = self.add_weight(name="end", shape=(count,), initializer="zeros")
+        self.log_likelihood = fused(log_likelihood)
+
+    def loss(self, scores: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """The negative log-likelihood of all chains of the batch, float32 scalar; ner.step divides it by the labelled pieces."""
+        weights = self.transitions.value, self.start.value, self.end.value
+        return -tf.reduce_sum(self.log_likelihood(scores, *weights, batch.labels, batch.segments))
+
+    def to_decode(self, scores: tf.Tensor) -> tf.Tensor:
+        """The scores themselves: a chain weighs them against its transitions before anything becomes a probability."""
+        return scores
+
+    def decode(self, found: np.ndarray, sentences: Sequence[Sequence], *, iob2: bool = True) -> tuple[list[list[str]], list[list[float]]]:
+        """The likeliest tags of each sentence that keep to IOB2, and of each word the probability of its tag over all sequences."""
+        transitions, start, end = (weight.numpy() for weight in (self.transitions, self.start, self.end))
+        steps = np.concatenate([transitions, start[None]])
+        legal = decoding.legal_steps(self.tags) if iob2 else np.ones(steps.shape, bool)
+        costs = np.where(legal, steps, -np.inf)
+        tags, confidence, first = [], [], 0
+        for sentence in sentences:
+            scores = found[first : first + len(sentence)].astype(np.float64)
+            first += len(sentence)
+            best = decoding.viterbi(scores, costs, end) if len(scores) else []
+            tags.append([self.tags[i] for i in best])
+            confidence.append(marginals(scores, transitions, start, end)[np.arange(len(best)), best].tolist())
+        return tags, confidence
+
+    def tensors(self) -> list[Tensor]:
+        """The linear head's, and the transitions in a file of their own, since Hugging Face's class has no place for them."""
+        own = {"crf.transitions": self.transitions, "crf.start": self.start, "crf.end": self.end}
+        return super().tensors() + [Tensor([name], variable, file="crf.safetensors") for name, variable in own.items()]
+
+
+def log_likelihood(scores, transitions, start, end, labels, segments) -> tf.Tensor:
+    """log p(annotated tags), summed over the chains of each row: float32 [rows].
+
+    scores float32 [rows, length, tags]; transitions [from, to]; labels, segments int32 [rows, length].
+
+    The annotated sequence is the only one that is left when every other tag is impossible, so its score is a partition function too.
+    """
+    annotated = tf.one_hot(labels, scores.shape[2], on_value=True, off_value=False, dtype=tf.bool)
+    both = tf.concat([tf.where(annotated, scores, IMPOSSIBLE), scores], axis=0)
+    chained, numbers = (tf.concat([field, field], axis=0) for field in (labels >= 0, segments))
+    gold, everything = tf.split(log_partition(both, transitions, start, end, chained, numbers), 2)
+    return gold - everything
+
+
+def log_partition(scores, transitions, start, end, chained, segments) -> tf.Tensor:
+    """The log-sum over all tag sequences of exp(score), summed over the chains of each row: float32 [rows].
+
+    chained bool, segments int32 [rows, length]: the pieces with True are linked to the one before them in their segment.
+    """
+
+    def step(state, here):
+        total, alpha, is_open, segment = state  # alpha [rows, tags]: the log-sum of the paths so far that end in each tag
+        score, inside, number = here
+        continues = inside & is_open & (number == segment)
+        begins = inside & ~continues
+        total += tf.where(begins & is_open, tf.reduce_logsumexp(alpha + end, axis=1), 0.0)
+        longer = tf.reduce_logsumexp(alpha[:, :, None] + transitions, axis=1) + score
+        alpha = tf.where(continues[:, None], longer, tf.where(begins[:, None], start + score, alpha))
+        return total, alpha, is_open | inside, tf.where(inside, number, segment)
+
+    rows, _, tags = scores.shape
+    state = tf.zeros([rows]), tf.zeros([rows, tags]), tf.zeros([rows], tf.bool), tf.zeros([rows], tf.int32)
+    by_position = tf.transpose(scores, [1, 0, 2]), tf.transpose(chained), tf.transpose(segments)
+    total, alpha, is_open, _ = (history[-1] for history in tf.scan(step, by_position, state))
+    return total + tf.where(is_open, tf.reduce_logsumexp(alpha + end, axis=1), 0.0)
+
+
+def marginals(scores: np.ndarray, transitions: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The probability of each tag of each word over all sequences (forward-backward): float64 [words, tags], from one sentence's scores."""
+    forward, backward = np.zeros(scores.shape), np.zeros(scores.shape)
+    for i in range(len(scores)):
+        before = start if i == 0 else np.logaddexp.reduce(forward[i - 1][:, None] + transitions, axis=0)
+        forward[i] = before + scores[i]
+    for i in reversed(range(len(scores))):
+        last = i == len(scores) - 1
+        backward[i] = end if last else np.logaddexp.reduce(transitions + scores[i + 1] + backward[i + 1], axis=1)
+    together = forward + backward
+    return np.exp(together - np.logaddexp.reduce(together, axis=1, keepdims=True)) if len(scores) else together

@@ -1,0 +1,211 @@
+"""What goes on around the loop of train.py: records, progress, checkpoints, and requests to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ner import progress, run_folder, throughput
+from ner.batches import Batch, Call
+from ner.checkpoint import Checkpoints
+from ner.config import Config, to_toml
+from ner.dashboard import Dashboard, validation_scalars
+from ner.dataset import Data
+from ner.errors import InputError, RunStopped
+from ner.optimizer import AdamW
+from ner.pretrained import Pretrained
+from ner.progress import say
+from ner.step import Metrics
+from ner.strategy import Devices
+from ner.tagger import TaggingModel
+
+
+class Run:
+    """One run of train.py. Used as ``with Run(...) as run``: inside, SIGTERM and Ctrl-C ask for a stop instead of ending the process.
+
+    Attributes:
+        folder: the run folder.
+        state: where the run stands, from its newest intact checkpoint; the loop moves it on.
+    """
+
+    def __init__(
+        self, config: Config, devices: Devices, data: Data, encoder: Pretrained, model: TaggingModel, optimizer: AdamW, dtype: tf.DType
+    ):
+        """Start the run folder anew, or restore weights, optimizer and state from it.
+
+        Raises InputError where the folder holds another run, and where the workers do not agree on what they are to train.
+        """
+        self.config, self.devices, self.data = config, devices, data
+        self.folder = Path(config.output or "")
+        fingerprint = run_folder.fingerprint(config, data, encoder, dtype.name)
+        if len(devices.of_all_workers(run_folder.digest(fingerprint))) > 1:
+            raise InputError("the workers have different settings, corpora or encoders", hint="start all of them alike")
+        self.checkpoints = Checkpoints(
+            self.folder / "checkpoints",
+            model.trained,
+            optimizer,
+            keep=config.keep_checkpoints,
+            fingerprint=fingerprint,
+            environment=run_folder.environment(devices),
+            chief=devices.chief,
+        )
+        with devices.together():
+            self.state = run_folder.restore(config, self.checkpoints)
+            if devices.chief:
+                run_folder.prepare(config, self.state)
+        if len(devices.of_all_workers(self.state.step)) > 1:
+            hint = "give all of them one shared --output"
+            raise InputError("the workers do not resume from the same step", path=self.folder, hint=hint)
+        self.dashboard = Dashboard(self.folder, step=self.state.step, chief=devices.chief)
+        if self.state.step == 0:
+            self.dashboard.configuration(to_toml(config), run_folder.hparams(config))
+        self.peak = throughput.matmul_peak(devices.strategy, dtype, model.encoder.config.hidden_size) if config.measure_peak else None
+        if self.peak:
+            say(f"device: {self.peak / 1e9:,.0f} GFLOP/s of {dtype.name} matrix products, measured")
+        self.flops_per_piece = throughput.flops_per_piece(model)
+        self.pending: dict[str, float] = {}  # the scalars of the last host call; at the end of an epoch validation's join them
+        self.calls = 0
+        self.asked = False
+
+    # --- requests to stop ---
+
+    def __enter__(self) -> Run:
+        self.handlers = {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere no handler can be set
+            self.handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk: Python names no file where a write fails
+            raise OSError(error.errno, error.strerror, str(self.folder)) from None
+
+    def _ask(self, number, frame) -> None:
+        self.asked = True
+        os.write(2, b"stopping after this host call; Ctrl-C again stops at once\n")  # say() may be what was interrupted
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def stop_asked(self) -> bool:
+        """Whether any worker was asked to stop. All workers ask at the same places, so that one stops the others with it."""
+        return 1 in self.devices.of_all_workers(int(self.asked))
+
+    # --- updates ---
+
+    @contextlib.contextmanager
+    def epoch(self, steps: int) -> Iterator[None]:
+        """Show a progress bar over an epoch of ``steps`` updates, on a terminal."""
+        with progress.epoch_bar(self.state.epoch + 1, self.config.epochs, steps, self.state.step_in_epoch) as self.advance_bar:
+            yield
+
+    @contextlib.contextmanager
+    def clock(self) -> Iterator[None]:
+        """Time a host call; with --profile the second one of the process is profiled."""
+        self.calls += 1
+        profiled = self.config.profile and self.devices.chief and self.calls == 2
+        if profiled:
+            tf.profiler.experimental.start(str(self.dashboard.events))
+        began = time.perf_counter()
+        yield
+        self.seconds = time.perf_counter() - began
+        if profiled:
+            tf.profiler.experimental.stop()
+
+    def record_updates(self, call: Call, metrics: Metrics, learning_rate: float) -> None:
+        """Log a host call that is done and timed; ``state`` stands behind it.
+
+        metrics: as Python numbers (``ner.step.wait``); learning_rate: of the call's last update.
+
+        Raises RunStopped at a loss or gradient that was not finite, unless --non-finite skip.
+        """
+        state, seconds = self.state, self.seconds
+        loss, skipped = metrics.loss, metrics.skipped
+        if skipped:
+            self._not_finite(call, metrics.first_skipped, skipped)
+        pieces, size = int(np.count_nonzero(call.rows.segments)), call.rows.segments.size
+        state.seconds += seconds
+        state.epoch_seconds += seconds
+        state.epoch_pieces += pieces
+        if skipped < call.steps:
+            state.epoch_loss += loss * (call.steps - skipped)
+            state.epoch_updates += call.steps - skipped
+        self._write_pending()
+        self.pending = {
+            "train/loss": loss,
+            "train/learning_rate": learning_rate,
+            "train/gradient_norm": metrics.gradient_norm,
+            "train/update_norm": metrics.update_norm,
+            "train/skipped": float(skipped),
+            "train/seconds": state.seconds,
+            "train/tokens_per_second": pieces / seconds,
+            "train/padding_share": 1.0 - pieces / size,
+            "train/data_wait_seconds": metrics.data_seconds,
+            "train/model_flops_per_second": self.flops_per_piece * pieces / seconds,
+        }
+        if self.peak:
+            self.pending["train/mfu"] = self.pending["train/model_flops_per_second"] / self.peak
+        self.pending_at = state.step, state.epoch + 1
+        self.advance_bar(call.steps, loss, pieces / seconds)
+
+    def _write_pending(self) -> None:
+        if self.pending:
+            self.dashboard.scalars(*self.pending_at, self.pending)
+            self.pending = {}
+
+    def _not_finite(self, call: Call, bad: int, skipped: int) -> None:
+        """Stop the run, or warn: update ``bad`` of the call was the first of ``skipped`` that were not finite."""
+        first, rows_per_step = self.state.step - call.steps, self.config.rows
+        begin = (bad - first) * rows_per_step
+        rows: Batch = call.rows.take(slice(begin, begin + rows_per_step))
+        sentences = self.data.train.sentences_of(rows.words)
+        some = ", ".join(str(number + 1) for number in sentences[:10])
+        if len(sentences) > 10:
+            some += f" and {len(sentences) - 10} more"
+        where = f"host call of steps {first + 1} to {first + call.steps}; training sentences {some}"
+        message = f"loss or gradient not finite at step {bad + 1} ({where})"
+        if self.config.non_finite == "stop":
+            raise RunStopped(f"{message}; lower --learning-rate, or --non-finite skip skips such updates")
+        say(f"warning: {message}; {skipped} of its {call.steps} updates skipped")
+
+    # --- saving ---
+
+    def checkpoint_due(self) -> bool:
+        """Whether --checkpoint-every-steps or --checkpoint-every-minutes asks for a checkpoint now."""
+        steps, minutes = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
+        by_steps = steps > 0 and self.state.step_in_epoch % steps == 0
+        return by_steps or 0 < 60 * minutes <= time.monotonic() - self.checkpoints.saved
+
+    def save(self) -> None:
+        """Write a checkpoint, after all that was recorded up to it."""
+        self._write_pending()
+        self.dashboard.flush()
+        self.checkpoints.save(self.state)
+
+    # --- epochs ---
+
+    def record_epoch(self, evaluation, best: bool) -> None:
+        """Log a validation (``ner.scoring.Evaluation``), print the epoch's line, and start the next epoch's sums."""
+        state = self.state
+        loss = state.epoch_loss / state.epoch_updates if state.epoch_updates else float("nan")
+        rate = state.epoch_pieces / state.epoch_seconds if state.epoch_seconds else float("nan")
+        state.epoch_loss = state.epoch_seconds = 0.0
+        state.epoch_pieces = state.epoch_updates = 0
+        last_loss = self.pending["train/loss"]
+        self.dashboard.validation(state.step, evaluation)
+        self.pending |= validation_scalars(evaluation)
+        self.pending_at = state.step, state.epoch
+        progress.epoch_line(state.epoch, self.config.epochs, loss, evaluation.scores, rate, best)
+        tags = np.bincount(self.data.targets.tag_ids) / max(1, len(self.data.targets.tag_ids))
+        guessing = float(-np.sum(tags[tags > 0] * np.log(tags[tags > 0])))  # the loss of always answering the tags' frequencies
+        if evaluation.scores.f1 == 0.0 and evaluation.scores.entities:
+            say("warning: validation F1 is 0: no entity was found; more epochs or another learning rate may be needed")
+        if last_loss > guessing:
+            say(f"warning: the loss is above {guessing:.4f}, that of guessing tags by their frequency; --learning-rate may be too high")
