@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ner import corpus
+from ner import formats
 from ner.config import load_toml
-from ner.scoring import spans
+from ner.sentences import Sentence
+from ner.sentences import entity_spans as spans
+from ner.words import tokenize
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "experiments" / "quickstart.toml"
@@ -40,14 +42,14 @@ SENTENCES = [
 ]
 
 
-def read_sample() -> dict[str, list[corpus.Sentence]]:
+def read_sample() -> dict[str, list[Sentence]]:
     config = load_toml(QUICKSTART)
-    return {"train": corpus.read(config.train), "validation": corpus.read(config.validation)}
+    return {"train": formats.read(config.train), "validation": formats.read(config.validation)}
 
 
 def words_of(text: str) -> str:
     """The words in small letters with a space on both sides of each, so that `in` compares whole words."""
-    return f" {' '.join(word for word, _, _ in corpus.tokenize(text)).lower()} "
+    return f" {' '.join(word for word, _, _ in tokenize(text)).lower()} "
 
 
 def template_of_text(text: str, person: str, place: str) -> str:
@@ -55,7 +57,7 @@ def template_of_text(text: str, person: str, place: str) -> str:
     return " " + template.strip(' .?"') + " "
 
 
-def template_of_sentence(sentence: corpus.Sentence) -> str:
+def template_of_sentence(sentence: Sentence) -> str:
     words: list[str | None] = [word.lower() for word in sentence.words]
     for kind, first, end in spans(sentence.tags):
         if kind in ("per", "geo"):
@@ -92,7 +94,7 @@ def test_training_has_every_tag_and_validation_mostly_new_names():
 
 
 def test_no_sentence_of_the_sample_is_a_line_of_gmb(gmb):
-    known = {" ".join(sentence.words).lower() for sentence in corpus.read(gmb)}
+    known = {" ".join(sentence.words).lower() for sentence in formats.read(gmb)}
     for sentences in read_sample().values():
         assert not [sentence for sentence in sentences if " ".join(sentence.words).lower() in known]
 
