@@ -39,15 +39,14 @@ class LinearHead(keras.layers.Layer):
         super().__init__(autocast=False, dtype="float32", name="head")
         self.tags, self.dropout_rate = tuple(tags), dropout_rate
         normal = keras.initializers.TruncatedNormal(stddev=initializer_range, seed=seed)
-        # One unit more than tags, for the padding label: nothing is ever trained on it or predicted by it, and it is not saved.
-        self.tag_kernel = self.add_weight(name="tag_kernel", shape=(hidden_size, len(tags) + 1), initializer=normal)
-        self.tag_bias = self.add_weight(name="tag_bias", shape=(len(tags) + 1,), initializer="zeros")
+        self.tag_kernel = self.add_weight(name="tag_kernel", shape=(hidden_size, len(tags)), initializer=normal)
+        self.tag_bias = self.add_weight(name="tag_bias", shape=(len(tags),), initializer="zeros")
 
     def call(self, hidden: tf.Tensor, batch: Batch, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """hidden [rows x length, hidden size], seed uint32 scalar -> scores float32 [rows, length, tags]."""
         hidden = dropout(tf.cast(hidden, tf.float32), self.dropout_rate if training else 0.0, seed)
         scores = tf.matmul(hidden, self.tag_kernel.value) + self.tag_bias.value
-        return tf.reshape(scores, [*batch.pieces.shape, len(self.tags) + 1])[..., : len(self.tags)]
+        return tf.reshape(scores, [*batch.pieces.shape, len(self.tags)])
 
     def loss(self, scores: tf.Tensor, batch: Batch) -> tf.Tensor:
         """The sum of the labelled pieces' losses, float32 scalar; ner.step divides it."""
@@ -66,10 +65,7 @@ class LinearHead(keras.layers.Layer):
 
     def tensors(self) -> list[Tensor]:
         """Where the variables stand in a checkpoint."""
-        return [
-            Tensor(["classifier.weight"], self.tag_kernel, transposed=True, spare=1),
-            Tensor(["classifier.bias"], self.tag_bias, spare=1),
-        ]
+        return [Tensor(["classifier.weight"], self.tag_kernel, transposed=True), Tensor(["classifier.bias"], self.tag_bias)]
 
 
 class TaggingModel(keras.layers.Layer):

@@ -16,7 +16,7 @@ from ner.sentences import TAG_RULE, Sentence, is_tag
 
 @dataclass(frozen=True)
 class TagSet:
-    """The tags a model can predict, in the order of their ids. One more id, ``padding_id``, labels what is not scored.
+    """The tags a model can predict, in the order of their ids.
 
     They are exactly the tags of the training sentences: a type that occurs only with B- gets no I- tag.
     """
@@ -39,13 +39,8 @@ class TagSet:
 
     @property
     def num_tags(self) -> int:
-        """How many tags can be predicted. The padding label is not one of them."""
+        """How many tags can be predicted."""
         return len(self.names)
-
-    @property
-    def padding_id(self) -> int:
-        """The label of what is not scored: padding, special tokens and, by default, continuation pieces."""
-        return self.num_tags
 
     def encode(self, tags: Sequence[Sequence[str]]) -> np.ndarray:
         """The ids of all words of all sentences, one after another: int32 [words].

@@ -17,29 +17,25 @@ class Tensor(NamedTuple):
         variable: float32.
         transposed: a dense layer's kernel, [input, output] here and [output, input] in PyTorch.
         file: the file of the model folder that holds them.
-        spare: so many last columns of the variable are not in the file.
     """
 
     names: Sequence[str]
     variable: keras.Variable
     transposed: bool = False
     file: str = "model.safetensors"
-    spare: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape in the file of each tensor named."""
         *others, last = self.variable.shape
-        shape = (*others, (last - self.spare) // len(self.names))
+        shape = (*others, last // len(self.names))
         return shape[::-1] if self.transposed else shape
 
     def to_file(self) -> dict[str, np.ndarray]:
         """The tensors as the file holds them, float32."""
-        value = np.asarray(self.variable.value.numpy(), np.float32)
-        parts = np.split(value[..., : value.shape[-1] - self.spare], len(self.names), axis=-1)
+        parts = np.split(np.asarray(self.variable.value.numpy(), np.float32), len(self.names), axis=-1)
         return {name: np.ascontiguousarray(part.T if self.transposed else part) for name, part in zip(self.names, parts, strict=True)}
 
     def from_file(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """The variable's value from the tensors as the file holds them, in the order of ``names``."""
-        value = np.concatenate([part.T if self.transposed else part for part in parts], axis=-1)
-        return np.concatenate([value, np.zeros_like(value[..., : self.spare])], axis=-1)
+        return np.concatenate([part.T if self.transposed else part for part in parts], axis=-1)

