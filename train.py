@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from ner.config import Config, train_config
 from ner.errors import RunStopped, run_main
 
+if TYPE_CHECKING:
+    from ner.strategy import Devices
+
 
 def main(arguments: list[str]) -> int:
-    return train(train_config(arguments))
+    """Settings, then devices, which can only be set up before anything else touches TensorFlow."""
+    config = train_config(arguments)
 
-
-def train(config: Config) -> int:
-    began = time.monotonic()
     from ner import strategy  # here, not above, so that --help needs no TensorFlow
 
-    # --- Devices: first, because they can only be set up before anything else touches TensorFlow ---
     strategy.import_tensorflow()
     devices = strategy.choose(
         config.tpu,
@@ -26,22 +27,27 @@ def train(config: Config) -> int:
         gpus=config.gpus,
         cpu_replicas=config.cpu_replicas,
     )
-    replicas = devices.strategy.num_replicas_in_sync
-    dtype = strategy.compute_dtype(config.compute_dtype, devices.kind)
+    with devices.watched():  # if another worker dies, this one ends with a message
+        return train(config, devices)
 
-    import numpy as np
+
+def train(config: Config, devices: Devices) -> int:
+    """Data, model, update, and the epochs."""
+    began = time.monotonic()
     import tensorflow as tf
 
-    from ner import batches, card, dataset, inference, pretrained, rehearsal, run_folder, scoring, step
+    from ner import batches, card, dataset, inference, pretrained, rehearsal, run_folder, scoring, step, strategy
     from ner.optimizer import AdamW, learning_rates
     from ner.progress import say
     from ner.run import Run
 
+    replicas = devices.strategy.num_replicas_in_sync
+    dtype = strategy.compute_dtype(config.compute_dtype, devices.kind)
     device_line = f"{devices.reason}; {replicas} {'replica' if replicas == 1 else 'replicas'}, products in {dtype.name}"
     say(f"device: {device_line}")
 
     # --- Data: sentences -> tags -> word pieces ---
-    with devices.watched(), devices.together():  # an error of one worker ends all
+    with devices.together():  # an input error of one worker ends all
         config = run_folder.named(dataset.resolve(config), devices.workers)
         if devices.chief:
             run_folder.check(config)
@@ -83,7 +89,7 @@ def train(config: Config) -> int:
         return 0
 
     # --- The run: its folder is started, or its weights, optimizer and state are restored from it ---
-    with devices.watched(), Run(config, devices, data, encoder, model, optimizer, dtype) as run:
+    with Run(config, devices, data, encoder, model, optimizer, dtype) as run:
         state = run.state
         if not state.finished:
             row_lengths = batches.row_lengths(config.batching, data.train.row_length)
@@ -107,7 +113,7 @@ def train(config: Config) -> int:
             )
 
             # Training: several updates a host call.
-            with run.epoch(epoch.steps):
+            with run.progress_bar(epoch.steps):
                 for call in calls:
                     rates = learning_rates(
                         state.step,
@@ -118,8 +124,8 @@ def train(config: Config) -> int:
                         schedule=config.schedule,
                     )
                     with run.clock():
-                        metrics = update(call.iterator, np.int64(call.steps), np.int64(state.step), tf.constant(rates))
-                        metrics = step.wait(metrics)
+                        count, first = tf.constant(call.steps, tf.int64), tf.constant(state.step, tf.int64)
+                        metrics = step.wait(update(call.iterator, count, first, tf.constant(rates)))
                     state.step += call.steps
                     state.step_in_epoch += call.steps
                     run.record_updates(call, metrics, float(rates[call.steps - 1]))  # ends the run at a NaN
@@ -141,12 +147,12 @@ def train(config: Config) -> int:
             best = f1 > state.best_f1
             if best:
                 state.best_f1, state.best_epoch = f1, state.epoch
-                notes = {"row_length": data.train.row_length, "case": config.case, "head": config.head, "compute_dtype": dtype.name}
-                notes["validation"] = evaluation.scores.as_dict()
+            if best and devices.chief:
                 sizes = {name: len(sentences) for name, sentences in data.splits.items()}
                 text = card.model_card(config, evaluation.scores, splits=sizes, device=device_line, seconds=time.monotonic() - began)
-                if devices.chief:
-                    pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes)
+                notes = {"row_length": data.train.row_length, "case": config.case, "head": config.head, "compute_dtype": dtype.name}
+                notes |= {"validation": evaluation.scores.as_dict()}
+                pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes)
             state.finished = state.epoch == config.epochs or 0 < config.patience <= state.epoch - state.best_epoch
             run.record_epoch(evaluation, best)
             run.save()

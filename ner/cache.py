@@ -56,15 +56,15 @@ def remembered(
 
 
 def _checksum(payload: bytes) -> bytes:
-    digest = hashlib.sha256(_code())
+    digest = hashlib.sha256(code().encode())
     digest.update(payload)
     return digest.digest()
 
 
 @functools.cache
-def _code() -> bytes:
-    """A digest of all that computes the values: this package's source files, the tokenizers library, Python and its Unicode tables."""
+def code() -> str:
+    """A digest, in hex, of what computes the values: this package's source files, the tokenizers library, Python and its Unicode tables."""
     digest = hashlib.sha256(f"{importlib.metadata.version('tokenizers')} {sys.version}".encode())
     for source in sorted(SOURCES.glob("*.py")):
         digest.update(f"{source.name} {files.sha256(source)} ".encode())
-    return digest.digest()
+    return digest.hexdigest()

@@ -101,8 +101,8 @@ class Run:
     # --- updates ---
 
     @contextlib.contextmanager
-    def epoch(self, steps: int) -> Iterator[None]:
-        """Show a progress bar over an epoch of ``steps`` updates, on a terminal."""
+    def progress_bar(self, steps: int) -> Iterator[None]:
+        """Show a bar over an epoch of ``steps`` updates, on a terminal."""
         with progress.epoch_bar(self.state.epoch + 1, self.config.epochs, steps, self.state.step_in_epoch) as self.advance_bar:
             yield
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ner import files, pretrained
+from ner import cache, files, pretrained
 from ner.checkpoint import Checkpoints, State, differences
 from ner.config import MAY_CHANGE_ON_RESUME, PATH_KEYS, Config, load_toml, to_toml
 from ner.dataset import Data
@@ -120,7 +120,8 @@ def digest(fingerprint: dict) -> int:
 def environment(devices: Devices) -> dict:
     """What must be the same for a continued run to give the same bits; JSON-ready."""
     versions = {name: importlib.metadata.version(name) for name in ("keras", "numpy")}
-    return {"device": devices.kind, "replicas": devices.strategy.num_replicas_in_sync, "tensorflow": tf.__version__, **versions}
+    devices_now = {"device": devices.kind, "replicas": devices.strategy.num_replicas_in_sync}
+    return {**devices_now, "tensorflow": tf.__version__, **versions, "code": cache.code()[:12]}
 
 
 def restore(config: Config, checkpoints: Checkpoints) -> State:

@@ -46,9 +46,9 @@ def sources(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "a.py").write_text("LIMIT = 1")
     monkeypatch.setattr(cache, "SOURCES", folder)
-    cache._code.cache_clear()
+    cache.code.cache_clear()
     yield folder
-    cache._code.cache_clear()
+    cache.code.cache_clear()
 
 
 @pytest.mark.parametrize("name, content", [("a.py", "LIMIT = 2"), ("b.py", ""), ("a.py", None)])
@@ -58,7 +58,7 @@ def test_what_other_code_made_is_made_anew(own_cache, sources, name, content):
         (sources / name).unlink()
     else:
         (sources / name).write_text(content)
-    cache._code.cache_clear()  # as in the next process
+    cache.code.cache_clear()  # as in the next process
     assert remember("new") == remember("unused") == "new"
     assert len(list(own_cache.iterdir())) == 1  # the old file was replaced
 
