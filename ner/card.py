@@ -34,7 +34,7 @@ pipeline("token-classification", model="PATH OF THIS FOLDER", aggregation_strate
 ```
 
 or `python predict.py --ckpt PATH "alex lives in london"` of the project that trained it.
-{case}
+{notes}
 ## Scores
 
 On the validation split ({sentences} sentences, {words} words, {entities} entities), over whole words and whole sentences.
@@ -69,6 +69,10 @@ Its `token_type_ids` say how each word is written: 1 without a capital, 2 Capita
 [CLS] and [SEP] have 0, and so has every word of a sentence in small letters only or in capitals only. The pipeline does not set them:
 the model then reads all text as if its case were not known, and finds less. The project's docs/using_models.md shows how to set them.
 """
+CRF = """
+Its tags were trained together with learnt transitions between them (a CRF), which stand in `crf.safetensors`. The pipeline does not read
+that file: it takes each word's scores alone, and finds less.
+"""
 
 
 def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device: str, seconds: float) -> str:
@@ -95,7 +99,7 @@ def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device
         data=data,
         splits=", ".join(f"{count:,} {name}" for name, count in splits.items()) + " sentences",
         device=device,
-        case=CASE if config.case else "",
+        notes=(CASE if config.case else "") + (CRF if config.head == "crf" else ""),
         minutes=seconds / 60,
         versions=", ".join([f"Python {platform.python_version()}", *(f"{p} {_version(p)}" for p in packages)]),
         date=time.strftime("%Y-%m-%d"),

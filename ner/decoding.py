@@ -19,9 +19,9 @@ def decode(
 
     Args:
         log_probabilities: float32 [words of all sentences, tags], finite.
-        sentences: only their lengths are read; together they have as many words.
+        sentences: only their lengths are used.
         names: the tags by id.
-        iob2: the tags must keep to IOB2; otherwise each word has its likeliest.
+        iob2: give the most probable valid sequence; otherwise each word gets its most probable tag.
     """
     lengths = np.array([len(sentence) for sentence in sentences], np.int64)
     assert log_probabilities.shape == (lengths.sum(), len(names)), (log_probabilities.shape, lengths.sum(), len(names))

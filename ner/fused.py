@@ -1,11 +1,11 @@
-"""Element-wise parts of the encoder, each one pass over memory.
+"""Element-wise parts of the encoder, each compiled into one pass over memory.
 
-On a CPU TensorFlow runs `x + bias`, GELU, dropout and LayerNorm as a dozen kernels that each read and write the whole array; XLA around the
-whole step would fuse them but loses oneDNN's matrix products, which are worth more. So the matrix products stay outside and every stretch
-of element-wise work between two of them is compiled on its own. On GPU and TPU the whole step is compiled and these functions are inlined.
+On a CPU TensorFlow runs `x + bias`, GELU, dropout and LayerNorm as a dozen kernels. Each of them reads and writes the whole array. XLA
+around the whole step would fuse them, but would not use oneDNN's matrix products, which are worth more. So the matrix products are left
+to TensorFlow, and the element-wise work between two of them is compiled. On GPU and TPU the whole step is compiled, these functions in it.
 
-Dropout needs no stored mask and no generator state: element i of a call is kept if a 32-bit hash of (i, seed) is above the rate. The
-forward and the backward pass compute the same hash, so the mask is a function of the seed alone.
+Dropout keeps no mask and no generator state: element i is kept if a 32-bit hash of (i, seed) is above the rate. Forward and backward pass
+compute the same hash, so the mask is a function of the seed alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _plain = False
 
 @contextlib.contextmanager
 def plain():
-    """What is traced inside is left uncompiled: for a SavedModel, which must run where XLA is not linked in."""
+    """Functions traced in this block are not compiled by XLA: for a SavedModel, which must run where XLA is not linked in."""
     global _plain
     before, _plain = _plain, True
     try:
@@ -31,7 +31,7 @@ def plain():
 
 
 def compiled(function: Callable) -> Callable:
-    """``function`` compiled by XLA, but for what is traced inside ``plain``."""
+    """``function`` compiled by XLA, except where it is traced inside ``plain``."""
     xla = tf.function(function, jit_compile=True, autograph=False)
     return lambda *arguments: function(*arguments) if _plain else xla(*arguments)
 

@@ -36,7 +36,10 @@ def named(config: Config, workers: int = 1) -> Config:
 
 
 def check(config: Config) -> None:
-    """Refuse a folder that holds something, unless the run is resumed or (a run folder with nothing else in it only) overwritten."""
+    """Refuse an output folder that holds something.
+
+    A run may be resumed in its folder. It may be overwritten if the folder holds nothing else, and none of the new run's inputs.
+    """
     output = Path(config.output or "")
     if output.exists() and not output.is_dir():
         raise InputError("is a file", path=output, hint="give --output a folder")
@@ -45,14 +48,9 @@ def check(config: Config) -> None:
         return
     if not (config.overwrite or config.resume):
         raise InputError("is not empty", path=output, hint="give another --output, --resume it, or --overwrite it")
-    if not is_run(output):
-        raise InputError("is not a run folder, so it is left alone", path=output, hint="give --output another folder")
-    model = output / "model"
-    for folder, known in ((output, PARTS), (model, (*pretrained.FILES, *pretrained.UNLISTED, *pretrained.read_sums(model)))):
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        strangers = [name for name in names if name not in known and not _of_a_write(name)]
-        if strangers and (config.overwrite or folder != output):  # the next better epoch replaces model/
-            raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=folder, hint="move it away, or give another --output")
+    if reason := why_no_run(output):
+        raise InputError(f"is not a run folder ({reason}), so it is left alone", path=output, hint="give --output another folder")
+    _refuse_strangers(config, output)
     if config.overwrite:
         for key in (*(name for name in PATH_KEYS if name != "output"), "encoder"):
             value = getattr(config, key)
@@ -60,17 +58,27 @@ def check(config: Config) -> None:
                 raise InputError(f"--overwrite would delete {key} {value!r}", path=output, hint="give another --output")
 
 
+def _refuse_strangers(config: Config, output: Path) -> None:
+    """Refuse files that no run wrote where they would be deleted: anywhere with --overwrite, in model/ by the next better epoch."""
+    model = output / "model"
+    for folder, known in ((output, PARTS), (model, (*pretrained.FILES, *pretrained.UNLISTED, *pretrained.read_sums(model)))):
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        strangers = [name for name in names if name not in known and not _of_a_write(name)]
+        if strangers and (config.overwrite or folder == model):
+            raise InputError(f"holds {strangers[0]!r}, which no run wrote", path=folder, hint="move it away, or give another --output")
+
+
 def _of_a_write(name: str) -> bool:
     """Whether a file or folder of this name is what a killed write left (ner.files)."""
     return name.startswith(tuple(f".{part}." for part in PARTS)) and name.endswith((".partial", ".previous"))
 
 
-def is_run(output: Path) -> bool:
-    """Whether the folder's config.toml is one that a run wrote."""
+def why_no_run(output: Path) -> str:
+    """Why a folder is not one that a run of this version wrote; empty if it is one."""
     try:
-        return load_toml(output / "config.toml").output is not None
-    except InputError:
-        return False
+        return "" if load_toml(output / "config.toml").output else "its config.toml names no output"
+    except InputError as error:
+        return f"config.toml: {error.what}"
 
 
 def prepare(config: Config, state: State) -> None:

@@ -47,6 +47,14 @@ def test_a_folder_of_something_else_is_left_alone(output, keys):
     assert sorted(p.name for p in output.iterdir()) == ["config.toml", "thesis.txt"]
 
 
+def test_a_run_with_a_key_that_this_version_does_not_know_is_named_so(output):
+    written_by_a_run(output)
+    with open(output / "config.toml", "a") as file:
+        file.write("novelty = 3\n")
+    with pytest.raises(InputError, match="unknown key 'novelty'"):
+        run_folder.check(config_for(output, resume=True))
+
+
 def test_overwrite_refuses_what_no_run_wrote_and_inputs_inside_the_folder(output):
     written_by_a_run(output)
     (output / "notes.txt").write_text("mine")
