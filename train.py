@@ -88,7 +88,8 @@ def train(config: Config, devices: Devices) -> int:
         rehearsal.rehearse(config, devices.strategy, update, data)
         return 0
 
-    # --- The run: its folder is started, or its weights, optimizer and state are restored from it ---
+    # --- The run: its folder is started. With --resume, weights, Adam's moments and state are restored from the newest intact
+    # checkpoint in it, checkpoints/step-N. ---
     with Run(config, devices, data, encoder, model, optimizer, dtype) as run:
         state = run.state
         if not state.finished:
@@ -102,6 +103,7 @@ def train(config: Config, devices: Devices) -> int:
             epoch = batches.make_epoch(
                 data.train, data.targets, batching=config.batching, rows_per_step=config.rows, seed=config.seed, epoch=state.epoch
             )
+            # The length of the schedule: counted on the first epoch, and from then on part of the state.
             state.total_steps = state.total_steps or config.epochs * epoch.steps
             calls = batches.host_calls(
                 devices.strategy,
@@ -115,6 +117,7 @@ def train(config: Config, devices: Devices) -> int:
             # Training: several updates a host call.
             with run.progress_bar(epoch.steps):
                 for call in calls:
+                    # Warm-up, then linear decay to 0 or constant (ner/optimizer.py): one rate for each update of the call.
                     rates = learning_rates(
                         state.step,
                         config.steps_per_call,  # whatever the steps of this call: one shape, one trace
@@ -128,21 +131,23 @@ def train(config: Config, devices: Devices) -> int:
                         metrics = step.wait(update(call.iterator, count, first, tf.constant(rates)))
                     state.step += call.steps
                     state.step_in_epoch += call.steps
-                    run.record_updates(call, metrics, float(rates[call.steps - 1]))  # ends the run at a NaN
+                    # TensorBoard and metrics.jsonl. A skipped update ends the run here, before a save, unless --non-finite skip.
+                    run.record_updates(call, metrics, float(rates[call.steps - 1]))
+                    # SIGTERM or Ctrl-C, on any worker. After the epoch's last update, validation comes first.
                     stop = run.stop_asked()
-                    if (stop or run.checkpoint_due()) and state.step_in_epoch < epoch.steps:  # after the last update: validation first
+                    if (stop or run.checkpoint_due()) and state.step_in_epoch < epoch.steps:
                         run.save()
                         if stop:
                             raise RunStopped(f"stopped after step {state.step}; --resume continues")
 
-            # Validation: every word of every sentence gets one tag.
+            # Validation. A word's scores are those of its first piece; the head makes one tag a word of them. F1 is seqeval's default.
             words, gold = [s.words for s in validation], [s.tags for s in validation]
             found = inference.predict_words(predict, devices.strategy, data.validation, data.tags.num_tags)
             predicted, confidence = model.head.decode(found, words)
             evaluation = scoring.Evaluation(words, gold, predicted, confidence)
             f1 = evaluation.scores.f1
 
-            # The best model, then the checkpoint.
+            # The best model (best_f1 starts below 0, so the first epoch is always saved), then the checkpoint.
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
             best = f1 > state.best_f1
             if best:

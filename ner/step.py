@@ -16,14 +16,14 @@ from ner.fused import fold
 from ner.optimizer import AdamW
 from ner.tagger import TaggingModel
 
-Loss = Callable[[tf.Tensor, Batch], tf.Tensor]  # (scores float32 [rows, length, tags], batch) -> the sum over labelled pieces
+LossFunction = Callable[[tf.Tensor, Batch], tf.Tensor]  # (scores float32 [rows, length, tags], batch) -> the sum over labelled pieces
 
 
 class Metrics(NamedTuple):
     """Over a host call; float32 and int64 scalars.
 
     Attributes:
-        loss, gradient_norm: means over the updates that were done; NaN where none was. The norm is the one before clipping.
+        loss, gradient_norm: means over the updates that were applied; NaN where none was. The norm is the one before clipping.
         update_norm: the norm of what the last update added to the weights; 0 if it was skipped.
         skipped: how many updates were skipped because loss, gradient or learning rate was not finite.
         first_skipped: the step of the first of them; -1: none.
@@ -38,27 +38,27 @@ class Metrics(NamedTuple):
     data_seconds: tf.Tensor
 
 
-def loss_and_gradients(model: TaggingModel, loss: Loss, batch: Batch, total: tf.Tensor, seed: tf.Tensor):
+def loss_and_gradients(model: TaggingModel, loss_function: LossFunction, batch: Batch, total: tf.Tensor, seed: tf.Tensor):
     """This replica's share of the loss and of the gradients: summed over replicas they are those of the whole update.
 
     batch: int32 [rows, length]; total: labelled pieces of the whole update (float32); seed: of the dropout (uint32).
     """
     with tf.GradientTape() as tape:
         scores = model(batch, seed, training=True)
-        share = loss(scores, batch) / total
+        loss = loss_function(scores, batch) / total
     # The embeddings' gradients are sparse; dense ones have static shapes and can be summed over replicas in one go.
-    return share, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(share, list(model.trained.values()))]
+    return loss, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, list(model.trained.values()))]
 
 
-def accumulated(share: Callable, weights: list[tf.Variable], micro_batches: int, batch: Batch, total: tf.Tensor, seed: tf.Tensor):
-    """``share`` of ``loss_and_gradients``, summed over micro-batches of equally many rows, one after another."""
+def accumulated(forward_backward: Callable, model: TaggingModel, micro_batches: int, batch: Batch, total: tf.Tensor, seed: tf.Tensor):
+    """``loss_and_gradients`` summed over micro-batches of equally many rows, one after another."""
     if micro_batches == 1:
-        return share(batch, total, seed)
+        return forward_backward(batch, total, seed)
     parts = batch.map(lambda field: tf.reshape(field, [micro_batches, -1, field.shape[1]]))
-    loss, gradients = tf.constant(0.0), [tf.zeros(v.shape) for v in weights]
+    loss, gradients = tf.constant(0.0), [tf.zeros(v.shape) for v in model.trained.values()]
     for i in tf.range(micro_batches):
         part = Batch(*(tf.ensure_shape(field[i], field.shape[1:]) for field in parts))
-        more, new = share(part, total, fold(seed, i))
+        more, new = forward_backward(part, total, fold(seed, i))
         loss, gradients = loss + more, [g + n for g, n in zip(gradients, new, strict=True)]
     return loss, gradients
 
@@ -67,7 +67,7 @@ def make_update(
     strategy: tf.distribute.Strategy,
     model: TaggingModel,
     optimizer: AdamW,
-    loss: Loss,
+    loss_function: LossFunction,
     *,
     seed: int,
     clip_norm: float,
@@ -80,25 +80,27 @@ def make_update(
     jit: compile forward and backward pass as a whole (GPUs; a TPU always does).
     """
 
-    def share(batch, total, dropout_seed):
-        return loss_and_gradients(model, loss, batch, total, dropout_seed)
+    def forward_backward(batch, total, dropout_seed):
+        return loss_and_gradients(model, loss_function, batch, total, dropout_seed)
 
-    share = tf.function(share, jit_compile=True) if jit else share
+    forward_backward = tf.function(forward_backward, jit_compile=True) if jit else forward_backward
 
     def replica_update(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor):
-        """What each replica does with its rows; loss, gradient norm and whether the update was done come out equal on all."""
+        """What each replica does with its rows; loss, gradient norm and whether the update was applied come out equal on all."""
         replica = tf.distribute.get_replica_context()
         # The loss is a mean over the labelled pieces of all replicas, so each divides its sum by their count.
         labelled = tf.reduce_sum(tf.cast(batch.labels != NO_LABEL, tf.float32))
         total = tf.maximum(replica.all_reduce("SUM", labelled), 1.0)
         # Dropout is a function of (seed, step, replica).
         dropout_seed = fold(fold(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
-        mean_loss, gradients = accumulated(share, list(model.trained.values()), accumulate, batch, total, dropout_seed)
-        mean_loss, gradients = replica.all_reduce("SUM", mean_loss), replica.all_reduce("SUM", gradients)
-        # Clipping by the global norm of the whole gradient.
+        loss_share, gradient_shares = accumulated(forward_backward, model, accumulate, batch, total, dropout_seed)
+        # Summed over replicas, the loss is the mean over all labelled pieces, and the gradients are its gradients.
+        mean_loss = replica.all_reduce("SUM", loss_share)
+        gradients = replica.all_reduce("SUM", gradient_shares)
+        # Clipping by the global norm of the whole gradient; the optimizer multiplies by the scale.
         norm = tf.linalg.global_norm(gradients)
         scale = tf.minimum(1.0, clip_norm / (norm + 1e-6)) if clip_norm else tf.constant(1.0)
-        # An update that is not finite changes nothing.
+        # An update that is not finite is skipped: weights, moments and their count stay as they are. Then the run ends (train.py).
         finite = tf.math.is_finite(norm) & tf.math.is_finite(mean_loss) & tf.math.is_finite(learning_rate)
         replica.merge_call(optimizer.update, args=(gradients, scale, learning_rate, finite))
         return mean_loss, norm, finite
@@ -114,19 +116,22 @@ def _host_call(strategy: tf.distribute.Strategy, replica_update: Callable, last_
 
     @tf.function
     def update(iterator, count, first_step, learning_rates):
-        done = tf.constant(False)
-        losses, norms, waited = tf.constant(0.0), tf.constant(0.0), tf.constant(0.0, tf.float64)
+        applied = tf.constant(False)
+        loss_sum, norm_sum, waited = tf.constant(0.0), tf.constant(0.0), tf.constant(0.0, tf.float64)
         skipped, first_skipped = tf.constant(0, tf.int64), tf.constant(-1, tf.int64)
         for i in tf.range(count):
-            batch, seconds = _timed_next(iterator, after=norms)
+            batch, seconds = _timed_next(iterator, after=norm_sum)
+            waited += seconds
             loss, norm, finite = strategy.run(replica_update, args=(batch, first_step + i, learning_rates[i]))
-            done, waited = one(finite), waited + seconds
-            losses, norms = losses + tf.where(done, one(loss), 0.0), norms + tf.where(done, one(norm), 0.0)
-            first_skipped = tf.where((first_skipped < 0) & ~done, first_step + i, first_skipped)
-            skipped += tf.cast(~done, tf.int64)
-        change = tf.where(done, one(strategy.run(last_update_norm, args=(learning_rates[count - 1],))), 0.0)
-        updates = tf.cast(count - skipped, tf.float32)  # 0 / 0 is NaN: no update was done, so there is no loss
-        return Metrics(losses / updates, norms / updates, change, skipped, first_skipped, waited)
+            applied = one(finite)
+            loss_sum += tf.where(applied, one(loss), 0.0)
+            norm_sum += tf.where(applied, one(norm), 0.0)
+            first_skipped = tf.where((first_skipped < 0) & ~applied, first_step + i, first_skipped)
+            skipped += tf.cast(~applied, tf.int64)
+        # Once a call, not in each update: it reads all weights again.
+        change = one(strategy.run(last_update_norm, args=(learning_rates[count - 1],)))
+        updates = tf.cast(count - skipped, tf.float32)  # 0 / 0 is NaN: no update was applied, so there is no loss
+        return Metrics(loss_sum / updates, norm_sum / updates, tf.where(applied, change, 0.0), skipped, first_skipped, waited)
 
     return update
 
