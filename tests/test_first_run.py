@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ner import corpus
+from ner import formats
 from ner.config import load_toml
 from ner.scoring import spans
 
@@ -42,7 +42,7 @@ SENTENCES = [
 
 def read_sample() -> dict[str, list[corpus.Sentence]]:
     config = load_toml(QUICKSTART)
-    return {"train": corpus.read(config.train), "validation": corpus.read(config.validation)}
+    return {"train": formats.read(config.train), "validation": corpus.read(config.validation)}
 
 
 def words_of(text: str) -> str:
@@ -92,7 +92,7 @@ def test_training_has_every_tag_and_validation_mostly_new_names():
 
 
 def test_no_sentence_of_the_sample_is_a_line_of_gmb(gmb):
-    known = {" ".join(sentence.words).lower() for sentence in corpus.read(gmb)}
+    known = {" ".join(sentence.words).lower() for sentence in formats.read(gmb)}
     for sentences in read_sample().values():
         assert not [sentence for sentence in sentences if " ".join(sentence.words).lower() in known]
 
