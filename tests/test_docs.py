@@ -1,7 +1,9 @@
-"""Every command that README.md, docs/ and the experiments' headers show is run, or checked as far as this machine allows."""
+"""Every command that README.md, docs/ and the experiments' headers show is run, or checked as far as this machine allows; links lead
+somewhere."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -16,13 +18,11 @@ import pytest
 from ner import formats
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.toml"))]
+MARKDOWN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*MARKDOWN, *sorted((ROOT / "experiments").glob("*.toml"))]
 PROGRAMS = ("python", "make", "pip", "tensorboard", "sha256sum", "gcloud", "TF_CONFIG=")
 # Of those that are run: earlier ones make what later ones read.
 ORDER = ("experiments/gmb_split.py", "train.py", "export.py", "evaluate.py", "predict.py", "check.py")
-BENCHMARKS = ("benchmarks/elsewhere.py",)  # need PyTorch
-
-
 PLACEHOLDERS = {"FILE": "ner_dataset.csv", "FOLDER": "runs/gmb/model", "DIR": "runs/gmb", "TEXT": "alex lives in london"}
 
 
@@ -46,10 +46,9 @@ def commands() -> dict[str, str]:
 
 SHOWN = commands()
 SYNOPSES = [c for c in SHOWN if "[--" in c]
-RUN = sorted(
-    (c for c in SHOWN if c.startswith("python ") and "[--" not in c and not c.split()[1].startswith(BENCHMARKS)),
-    key=lambda c: ORDER.index(c.split()[1]),
-)
+PYTHON = [c for c in SHOWN if c.startswith("python ") and "[--" not in c]
+RUN = sorted((c for c in PYTHON if c.split()[1] in ORDER), key=lambda c: ORDER.index(c.split()[1]))
+OTHERS = [c for c in PYTHON if c not in RUN]  # such as python -m, or what needs PyTorch
 
 
 def test_commands_are_found():
@@ -63,6 +62,56 @@ def test_a_synopsis_names_flags_that_exist(synopsis):
     shown = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for flag in re.findall(r"--[a-z-]+", synopsis):
         assert flag in shown, f"{script} has no {flag}"
+
+
+def program_exists(command: str) -> bool:
+    """Whether the script or the module that ``python SCRIPT`` or ``python -m MODULE`` names is there."""
+    _, script, *words = shlex.split(command)
+    if script == "-m":
+        return bool(words) and importlib.util.find_spec(words[0]) is not None
+    return (ROOT / script).is_file()
+
+
+def test_a_program_that_is_not_run_here_exists():
+    assert [command for command in OTHERS if not program_exists(command)] == []
+    assert program_exists("python -m pytest tests") and program_exists("python train.py --help")
+    assert not program_exists("python -m no_such_module") and not program_exists("python no_such.py")
+
+
+def slug(heading: str) -> str:
+    """The anchor that a Markdown viewer gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.is_file(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(slug, headings), f"{page.name} links to {target}"
+
+
+def test_every_page_is_reached_from_the_readme():
+    linked = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= set(linked)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_map_of_the_code_names_every_module():
+    page = (ROOT / "docs" / "reading_the_code.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:ner/)?(\w+\.py)`", page))
+    modules = {path.name for path in (ROOT / "ner").glob("*.py")} - {"__init__.py"}
+    assert modules <= named, "a module is missing from the map"
+    assert all((ROOT / "ner" / name).is_file() or (ROOT / name).is_file() for name in named), "the map names a file that is gone"
 
 
 @pytest.mark.parametrize("command", [c for c in SHOWN if c.startswith("make")])
@@ -119,7 +168,8 @@ def test_the_commands_of_the_pages_run(tmp_path, tiny):
         words += ["--overwrite"] * (script in ("train.py", "export.py"))
         if script == "train.py":
             words += [part for flag, value in fast.items() if flag not in words for part in (flag, value)]
-        calls.append([script, *words])
+        if [script, *words] not in calls:
+            calls.append([script, *words])
     (tmp_path / "calls.json").write_text(json.dumps(calls))
     done = subprocess.run([sys.executable, "-c", IN_TURN], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-1500:]
