@@ -20,7 +20,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROO
 PROGRAMS = ("python", "make", "pip", "tensorboard", "sha256sum", "gcloud", "TF_CONFIG=")
 # Of those that are run: earlier ones make what later ones read.
 ORDER = ("experiments/gmb_split.py", "train.py", "export.py", "evaluate.py", "predict.py", "check.py")
-BENCHMARKS = ("benchmarks/elsewhere.py",)  # need PyTorch
 
 
 PLACEHOLDERS = {"FILE": "ner_dataset.csv", "FOLDER": "runs/gmb/model", "DIR": "runs/gmb", "TEXT": "alex lives in london"}
@@ -47,7 +46,7 @@ def commands() -> dict[str, str]:
 SHOWN = commands()
 SYNOPSES = [c for c in SHOWN if "[--" in c]
 RUN = sorted(
-    (c for c in SHOWN if c.startswith("python ") and "[--" not in c and not c.split()[1].startswith(BENCHMARKS)),
+    (c for c in SHOWN if c.startswith("python ") and "[--" not in c),
     key=lambda c: ORDER.index(c.split()[1]),
 )
 
