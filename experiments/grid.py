@@ -19,7 +19,6 @@ import functools
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -96,24 +95,29 @@ def flags(settings: dict[str, Any]) -> list[object]:
     return words
 
 
-def code_of(entry: Entry, runs: Path) -> Path:
-    """The folder of the code that the entry runs: this one, or a copy of its commit."""
+def code_of(entry: Entry, runs: Path) -> tuple[Path, Path]:
+    """The folder of the code that the entry runs and its Python: these, or a copy of its commit, with the environment of then."""
     if not entry.commit:
-        return ROOT
-    copy = runs / "code" / record_of(entry, 0).stem
-    shutil.rmtree(copy, ignore_errors=True)
-    run("git", "clone", "--quiet", "--no-checkout", ROOT, copy)
-    run("git", "-C", copy, "checkout", "--quiet", "--detach", results.commit(ROOT, entry.commit))
-    return copy
+        return ROOT, Path(sys.executable)
+    revision = results.commit(ROOT, entry.commit)
+    copy = runs / "code" / revision
+    if not copy.exists():
+        with files.replacing_folder(copy) as partial:
+            run("git", "clone", "--quiet", "--no-checkout", ROOT, partial)
+            run("git", "-C", partial, "checkout", "--quiet", "--detach", revision)
+    if (copy / "requirements.lock").read_bytes() == (ROOT / "requirements.lock").read_bytes():
+        return copy, Path(sys.executable)
+    run("make", "--silent", "-C", copy, "setup")
+    return copy, copy / ".venv" / "bin" / "python"
 
 
 def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) -> dict:
     """train.py, then evaluate.py's predictions of the best epoch."""
     corpus = ["--train", split.train(entry.share), "--validation", split.folder / "validation.jsonl", "--test", split.folder / "test.jsonl"]
-    code = code_of(entry, output.parent)
+    code, python = code_of(entry, output.parent)
     config = code / base.resolve().relative_to(ROOT) if entry.commit else base  # the commit's own
     options = [*corpus, *flags(entry.settings), "--seed", seed, "--output", output, "--resume"]
-    run(sys.executable, code / "train.py", "--config", config, *options)
+    run(python, code / "train.py", "--config", config, *options)
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     epochs = [
         {
@@ -128,9 +132,11 @@ def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) 
     predicted = {}
     if entry.test:
         path = output / "test.conll"
-        run(sys.executable, code / "evaluate.py", "--ckpt", output, "--split", "test", "--predictions", path)
+        run(python, code / "evaluate.py", "--ckpt", output, "--split", "test", "--predictions", path)
         predicted["test"] = [[tag for _, _, tag in lines] for lines in worker.read_conll(path)]
-    return {"epochs": epochs, "tokens_per_second": speeds[len(speeds) // 2], "predicted": predicted}
+    ask = [python, "-c", "import json; from benchmarks.worker import versions; print(json.dumps(versions()))"]
+    versions = json.loads(subprocess.run(ask, check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout)
+    return {"epochs": epochs, "tokens_per_second": speeds[len(speeds) // 2], "versions": versions, "predicted": predicted}
 
 
 def train_peer(encoder: Path, peers: str, entry: Entry, seed: int, split: Split, output: Path) -> dict:
@@ -207,7 +213,6 @@ def measure(train: Callable, entry: Entry, seed: int, split: Split, given: argpa
         "commit": ran,
         "date": time.strftime("%Y-%m-%d"),
         "machine": results.machine(),
-        "versions": worker.versions(),
         "wall_seconds": round(time.time() - began),
         "alone": not given.beside and not resumed,
         **found,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import results
 from experiments import errors, grid, tables
 from ner import formats
 from ner.sentences import Sentence
@@ -135,21 +134,26 @@ def test_every_idea_that_was_tried_has_its_patch_and_every_patch_its_commit():
     assert all(path.read_text().startswith("Against commit ae07e0d;") for path in patches)
 
 
-def test_an_entry_that_names_a_branch_runs_its_commit(folder, monkeypatch):
-    repository = folder / "repository"
+def test_an_entry_that_names_a_branch_runs_its_commit_in_the_environment_of_then(folder, monkeypatch):
+    repository, runs = folder / "repository", folder / "runs"
     git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", "init", "--quiet", "--initial-branch", "main", str(repository)], check=True)
-    for name, content in (("main", "today's"), ("tried/idea", "tried")):
-        (repository / "code.py").write_text(content)
-        subprocess.run([*git, "switch", "--quiet", *["--create"] * (name != "main"), name], check=name != "main", stderr=subprocess.DEVNULL)
+    (repository / "Makefile").write_text("setup:\n\tmkdir -p .venv/bin && touch .venv/bin/python\n")
+    for branch, lock in (("main", "today's"), ("tried/idea", "tried"), ("tried/other", "today's")):
+        (repository / "requirements.lock").write_text(lock)
+        (repository / "code.py").write_text(branch)
+        subprocess.run([*git, "checkout", "--quiet", "-B", branch], check=True)
         subprocess.run([*git, "add", "."], check=True)
-        subprocess.run([*git, "commit", "--quiet", "--message", name], check=True)
-    subprocess.run([*git, "switch", "--quiet", "main"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", branch], check=True)
+    subprocess.run([*git, "checkout", "--quiet", "main"], check=True)
     monkeypatch.setattr(grid, "ROOT", repository)
-    entry = grid.Entry("a trial", "trials", [0], commit="tried/idea")
-    assert (grid.code_of(entry, folder / "runs") / "code.py").read_text() == "tried"
-    assert grid.code_of(dataclasses.replace(entry, commit=""), folder / "runs") == repository
-    assert results.commit(repository, "tried/idea") != results.commit(repository)
+    entry = grid.Entry("a trial", "trials", [0])
+    assert grid.code_of(entry, runs) == (repository, Path(sys.executable))
+    for _ in range(2):  # the second time there is a copy already
+        code, python = grid.code_of(dataclasses.replace(entry, commit="tried/idea"), runs)
+        assert (code / "code.py").read_text() == "tried/idea" and python == code / ".venv" / "bin" / "python" and python.exists()
+    code, python = grid.code_of(dataclasses.replace(entry, commit="tried/other"), runs)
+    assert (code / "code.py").read_text() == "tried/other" and python == Path(sys.executable)
 
 
 @pytest.fixture
