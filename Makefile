@@ -44,17 +44,17 @@ bench: setup .venv-bench/installed
 
 # A run killed a hundred times, against one never killed; takes about half an hour.
 kills: setup
-	$(BIN)/python benchmarks/kills.py
+	$(BIN)/python tests/kills.py
 
-# The train step compiled for a TPU that need not be there; see benchmarks/tpu_check.py and docs/scaling.md.
+# An update compiled for a TPU that need not be there; see tools/tpu_check.py and docs/scaling.md.
 TOPOLOGY ?= v3:2x2
 CONFIG ?= experiments/gmb_bert_base.toml
 tpu-check: setup .venv-tpu/installed
-	$(BIN)/python benchmarks/tpu_check.py --topology $(TOPOLOGY) --config $(CONFIG) $(ARGUMENTS)
+	$(BIN)/python tools/tpu_check.py --topology $(TOPOLOGY) --config $(CONFIG) $(ARGUMENTS)
 
-.venv-tpu/installed: benchmarks/tpu.lock
+.venv-tpu/installed: tools/tpu.lock
 	$(PYTHON) -m venv .venv-tpu
-	.venv-tpu/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r benchmarks/tpu.lock
+	.venv-tpu/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tools/tpu.lock
 	touch $@
 
 # The tests on the newest TensorFlow that has a TPU wheel. Its tensorboard needs pkg_resources, which setuptools 82 dropped.

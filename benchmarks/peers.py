@@ -4,13 +4,109 @@ from __future__ import annotations
 
 import tempfile
 
+import numpy as np
 import torch
 import transformers
-import worker
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
+from benchmarks import worker
+from ner.decoding import decode
+
 LONGEST = 512
+
+
+def make_trainer(sentences: list[dict], encoder: str, batch: int, folder: str, *, kind=transformers.Trainer, model=None, **settings):
+    """transformers.Trainer at its fastest settings on a CPU (RESULTS.md): grouped by length, padded to the batch's longest, bfloat16.
+
+    Nothing is saved or logged. kind: the class; model: what goes into the model's config.json; settings: more TrainingArguments.
+    """
+    names = sorted({tag for s in sentences for tag in s["tags"]})
+    ids = {name: i for i, name in enumerate(names)}
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    network = AutoModelForTokenClassification.from_pretrained(encoder, id2label=dict(enumerate(names)), label2id=ids, **(model or {}))
+    arguments = transformers.TrainingArguments(
+        output_dir=folder,
+        use_cpu=True,
+        bf16=True,
+        per_device_train_batch_size=batch,
+        train_sampling_strategy="group_by_length",  # group_by_length=True of transformers 4
+        warmup_steps=0.1,
+        weight_decay=0.01,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **settings,
+    )
+    collator = transformers.DataCollatorForTokenClassification(tokenizer)
+    return kind(network, arguments, collator, with_labels(tokenizer, sentences, ids), processing_class=tokenizer)
+
+
+def with_labels(tokenizer, sentences: list[dict], ids: dict[str, int]) -> list[dict]:
+    """Word pieces; a word's tag on its first piece, -100 elsewhere."""
+    encoded = tokenizer([s["tokens"] for s in sentences], is_split_into_words=True, truncation=True, max_length=LONGEST)
+    data = []
+    for i, sentence in enumerate(sentences):
+        labels = [-100] * len(encoded["input_ids"][i])
+        for place, word in first_pieces(encoded.word_ids(i)):
+            labels[place] = ids[sentence["tags"][word]]
+        data.append({"input_ids": encoded["input_ids"][i], "attention_mask": encoded["attention_mask"][i], "labels": labels})
+    return data
+
+
+def first_pieces(words: list[int | None]) -> np.ndarray:
+    """(place, word) of each word's first piece: int64 [words, 2]."""
+    return np.array([(i, w) for i, w in enumerate(words) if w is not None and w != words[i - 1]], np.int64).reshape(-1, 2)
+
+
+def tags_of(model) -> list[str]:
+    """The model's tags by id."""
+    return [model.config.id2label[i] for i in range(model.config.num_labels)]
+
+
+def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: int = 32, token_types=None) -> np.ndarray:
+    """Of each word's first piece, float32 [words of all sentences, tags], as ner/decoding.py takes them. A word without a piece is O.
+
+    What one writes by hand: all sentences encoded at once, batches of like length. forward: the keys and values of a batch, tensors, to
+    logits. token_types: the words of a sentence and the word of each piece to a list of token types; None: 0 throughout.
+    """
+    words = [s["tokens"] for s in sentences]
+    encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=LONGEST)
+    if token_types:
+        encoded["token_type_ids"] = [token_types(words[i], encoded.word_ids(i)) for i in range(len(words))]
+    keys = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in encoded]
+    starts = np.cumsum([0, *map(len, words)])
+    found = np.zeros([starts[-1], model.config.num_labels], np.float32)
+    found[:, tags_of(model).index("O")] = 1.0
+    order = sorted(range(len(words)), key=lambda i: -len(encoded["input_ids"][i]))
+    for begin in range(0, len(order), batch):
+        chosen = order[begin : begin + batch]
+        rows = tokenizer.pad({key: [encoded[key][i] for i in chosen] for key in keys}, return_tensors="pt")
+        with torch.inference_mode():
+            scores = forward(**rows).float().log_softmax(-1).numpy()
+        for i, row in zip(chosen, scores, strict=True):
+            places, word = first_pieces(encoded.word_ids(i)).T
+            found[starts[i] + word] = row[places]
+    return found
+
+
+def by_model(model, tokenizer, sentences: list[dict], batch: int = 32, token_types=None) -> np.ndarray:
+    """``log_probabilities`` by a model of transformers."""
+    return log_probabilities(lambda **rows: model(**rows).logits, model, tokenizer, sentences, batch, token_types)
+
+
+def while_training(made: transformers.Trainer, sentences: list[dict]) -> np.ndarray:
+    """The same by a model that is being trained, in bfloat16 as it trains."""
+    made.model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = by_model(made.model, made.processing_class, sentences)
+    made.model.train()
+    return found
+
+
+def likeliest(found: np.ndarray, sentences: list[dict], model) -> list[list[str]]:
+    """Each word's likeliest tag."""
+    return decode(found, [s["tokens"] for s in sentences], tags_of(model), iob2=False)[0]
 
 
 def trainer(
@@ -25,17 +121,13 @@ def trainer(
     learning_rate: float = 5e-5,
     test: str | None = None,
 ) -> None:
-    """transformers.Trainer at its fastest settings: grouped by length, padded to the batch's longest, bfloat16. Work: real word pieces.
+    """``make_trainer``'s. Work: real word pieces.
 
     A step is an optimizer step; the samples come in cycles of falling length (LengthGroupedSampler), so a round is whole cycles. With
-    ``test`` every epoch ends with its predictions for that file, which are not measured.
+    ``test`` every epoch ends with its tags for that file, which is not timed.
     """
     sentences, held_out = worker.read(train), worker.read(test) if test else []
-    names = sorted({tag for s in sentences for tag in s["tags"]})
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
-    model = AutoModelForTokenClassification.from_pretrained(encoder, num_labels=len(names), attn_implementation=attention)
-    data = with_labels(tokenizer, sentences, {name: i for i, name in enumerate(names)})
-    cycle = max(1, min(len(data) // (4 * batch), 50))
+    cycle = max(1, min(len(sentences) // (4 * batch), 50))
     pieces = 0
 
     class Counted(transformers.Trainer):
@@ -54,80 +146,22 @@ def trainer(
         def on_epoch_end(self, *arguments, **more):
             if test:
                 meter.stop()
-                model.eval()
-                with torch.autocast("cpu", torch.bfloat16):
-                    predicted = tag(model, tokenizer, held_out, names)
-                model.train()
-                meter.report(predicted=predicted)
+                meter.report(predicted=likeliest(while_training(made, held_out), held_out, made.model))
 
     with tempfile.TemporaryDirectory() as folder:
-        arguments = fastest(folder, batch, torch_compile=compiled, num_train_epochs=epochs, learning_rate=learning_rate)
-        collator = transformers.DataCollatorForTokenClassification(tokenizer)
-        Counted(model, arguments, collator, data, processing_class=tokenizer, callbacks=[Rounds()]).train()
-
-
-def fastest(folder: str, batch: int, **more) -> transformers.TrainingArguments:
-    """The Trainer's fastest settings on a CPU (RESULTS.md), with nothing saved or logged."""
-    return transformers.TrainingArguments(
-        output_dir=folder,
-        use_cpu=True,
-        bf16=True,
-        per_device_train_batch_size=batch,
-        train_sampling_strategy="group_by_length",  # group_by_length=True of transformers 4
-        warmup_steps=0.1,
-        weight_decay=0.01,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        **more,
-    )
-
-
-def with_labels(tokenizer, sentences: list[dict], ids: dict[str, int]) -> list[dict]:
-    """Word pieces; a word's tag on its first piece, -100 elsewhere."""
-    encoded = tokenizer([s["tokens"] for s in sentences], is_split_into_words=True, truncation=True, max_length=LONGEST)
-    data = []
-    for i, sentence in enumerate(sentences):
-        labels = [-100] * len(encoded["input_ids"][i])
-        for place, word in first_pieces(encoded.word_ids(i)):
-            labels[place] = ids[sentence["tags"][word]]
-        data.append({"input_ids": encoded["input_ids"][i], "attention_mask": encoded["attention_mask"][i], "labels": labels})
-    return data
-
-
-def first_pieces(words: list[int | None]) -> list[tuple[int, int]]:
-    """(place, word) of each word's first piece."""
-    return [(i, w) for i, w in enumerate(words) if w is not None and w != words[i - 1]]
-
-
-@torch.inference_mode()
-def tag(model, tokenizer, sentences: list[dict], names: list[str], batch: int = 32) -> list[list[str]]:
-    """What one writes by hand: all sentences encoded at once, batches of like length, a tag for each word by its first piece."""
-    encoded = tokenizer([s["tokens"] for s in sentences], is_split_into_words=True, truncation=True, max_length=LONGEST)
-    pieces = encoded["input_ids"]
-    order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i]))
-    tags = [["O"] * len(s["tokens"]) for s in sentences]
-    for begin in range(0, len(order), batch):
-        chosen = order[begin : begin + batch]
-        rows = [torch.tensor(pieces[i]) for i in chosen]
-        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        logits = model(input_ids=pad_sequence(rows, batch_first=True), attention_mask=mask).logits
-        _, best = logits.float().softmax(-1).max(-1)  # the scores are computed, as ours are
-        for i, ids in zip(chosen, best.tolist(), strict=True):
-            for place, word in first_pieces(encoded.word_ids(i)):
-                tags[i][word] = names[ids[place]]
-    return tags
+        settings = {"torch_compile": compiled, "num_train_epochs": epochs, "learning_rate": learning_rate}
+        made = make_trainer(sentences, encoder, batch, folder, kind=Counted, model={"attn_implementation": attention}, **settings)
+        made.add_callback(Rounds())
+        made.train()
 
 
 def sorted_loop(meter: worker.Meter, model: str, test: str, batch: int) -> None:
-    """``tag`` with bfloat16 weights. Work: sentences."""
+    """``by_model`` with bfloat16 weights. Work: sentences."""
     network = AutoModelForTokenClassification.from_pretrained(model, dtype=torch.bfloat16).eval()
     tokenizer, sentences = AutoTokenizer.from_pretrained(model), worker.read(test)
-    names = [network.config.id2label[i] for i in range(network.config.num_labels)]
     meter.start()
     while True:
-        tag(network, tokenizer, sentences, names, batch)
+        likeliest(by_model(network, tokenizer, sentences, batch), sentences, network)
         meter.step(len(sentences))
 
 

@@ -7,11 +7,20 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ner import files
+
 ORDER = ("train", "step", "time-to-f1", "predict", "encode", "startup", "scaling", "elsewhere")
+HEAD = """# Benchmarks
+
+Written by run.py from results/*.json. What each contender does stands in ours.py and peers.py at the commit that is named; three are no
+longer in the code: of train "tutorial, padded to 384" (every sentence padded, Keras's `fit`), of encode "word by word" (a Python loop over
+words), and elsewhere, which tools/interop.py has taken the place of. The tutorial is the 2020 text
+[Entity Recognition with BERT](https://apoorvnandan.github.io/2020/08/02/bert-ner/)."""
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile")
 
 
@@ -25,9 +34,21 @@ class Table:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def markdown(self) -> str:
-        lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return "\n\n".join([self.caption, table, *self.notes])
+        return "\n\n".join([self.caption, markdown(self.header, self.rows), *self.notes])
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def commit(root: Path, revision: str = "HEAD") -> str:
+    """The short hash of a revision of the repository at ``root``; of HEAD with a mark if files differ from it."""
+    git = ["git", "-C", str(root)]
+    head = subprocess.run([*git, "rev-parse", "--short", f"{revision}^{{commit}}"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout
+    return head.strip() + "+" * (revision == "HEAD" and bool(changed.strip()))
 
 
 def machine() -> dict[str, str]:
@@ -70,10 +91,10 @@ def rate_table(caption: str, unit: str, rounds: dict[str, list[dict]], reference
 
 def write(folder: Path, benchmark: str, command: str, tables: list[Table], versions: dict[str, str], raw: object, left_out: dict) -> None:
     """results/BENCHMARK.json and the RESULTS.md beside the folder, from all that it holds."""
-    folder.mkdir(parents=True, exist_ok=True)
     record = {
         "benchmark": benchmark,
         "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(Path(__file__).parent),
         "command": command,
         "machine": machine(),
         "versions": versions,
@@ -81,7 +102,7 @@ def write(folder: Path, benchmark: str, command: str, tables: list[Table], versi
         "tables": [dataclasses.asdict(table) for table in tables],
         "raw": raw,
     }
-    (folder / f"{benchmark}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    files.write(folder / f"{benchmark}.json", json.dumps(record, indent=1) + "\n")
     render(folder)
 
 
@@ -89,18 +110,16 @@ def render(folder: Path) -> None:
     """RESULTS.md beside the folder of records."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     records.sort(key=lambda r: ORDER.index(r["benchmark"]))
-    head = (
-        "# Benchmarks\n\nWritten by run.py and elsewhere.py from results/*.json; what each contender does stands in ours.py and peers.py."
-    )
-    text = "\n\n".join([head, *(section(r) for r in records)])
-    (folder.parent / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
+    text = "\n\n".join([HEAD, *(section(r) for r in records)])
+    files.write(folder.parent / "RESULTS.md", text + "\n")
 
 
 def section(record: dict) -> str:
     """One benchmark's part of RESULTS.md."""
     facts = "; ".join(f"{key} {value}" for key, value in record["machine"].items())
     versions = ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))
-    parts = [f"## {record['benchmark']}", f"    {record['command']}", f"{record['date']}; {facts}.", f"{versions}."]
+    head = f"{record['date']}, commit {record['commit']}; {facts}."
+    parts = [f"## {record['benchmark']}", f"    {record['command']}", head, f"{versions}."]
     parts += [Table(**table).markdown() for table in record["tables"]]
     parts += [f"Left out: {name}: {reason}" for name, reason in record["left_out"].items()]
     return "\n\n".join(parts)

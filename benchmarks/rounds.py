@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 HOLD = HERE / "hold"  # while it exists no round begins
 OURS, PEERS = "ours.py", "peers.py"
 WARM_UP_ROUNDS = 2  # the second, because a compiler may meet its second shape only then
@@ -44,11 +45,13 @@ class Worker:
         self.name, self.log = contender.name, logs / f"{contender.name.replace(' ', '_').replace('/', '_')}.log"
         python = peers if contender.script == PEERS else sys.executable
         command = [python, str(HERE / contender.script), contender.kind, json.dumps(contender.options)]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "TMPDIR": str(logs)}
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "TMPDIR": str(logs)}
+        if not os.access(python, os.X_OK):
+            raise Ended(f"no {python}: make bench installs it")
         began = time.perf_counter()
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, cwd=HERE.parent
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, cwd=ROOT
             )
         self.versions = self._answer()["versions"]
         self.setup_seconds = time.perf_counter() - began

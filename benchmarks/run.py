@@ -1,4 +1,4 @@
-"""Speed side by side with Hugging Face's PyTorch stack and with the source text's way.
+"""Speed side by side with Hugging Face's PyTorch stack.
 
     python benchmarks/run.py train|step|predict|encode|startup|scaling|time-to-f1|all [--gmb FILE] [--rounds N] [--seconds S]
 
@@ -23,14 +23,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import results
-import rounds
-import worker
-from results import Table, rate_table, rates, spread
-from rounds import OURS, PEERS, Contender
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from benchmarks import results, rounds, worker  # noqa: E402
+from benchmarks.results import Table, rate_table, rates, spread  # noqa: E402
+from benchmarks.rounds import OURS, PEERS, Contender  # noqa: E402
 
 # The peers are not told of case either, and have dropout in the encoder.
 EXPERIMENT = ["--config", str(ROOT / "experiments" / "gmb_minilm.toml"), "--no-case", "--encoder-dropout", "0.1"]
@@ -45,7 +43,7 @@ class Benchmark:
     def __init__(self, given: argparse.Namespace, folder: Path):
         self.given, self.folder = given, folder
         # Asked of another process: this one stays small and idle, without TensorFlow's threads.
-        find = f"from ner import pretrained; print(pretrained.find({ENCODER!r}))"
+        find = f"from ner import pretrained; print(pretrained.find({ENCODER!r}).folder)"
         found = subprocess.run([sys.executable, "-c", find], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self.encoder = found.stdout.strip()
         self.left_out: dict[str, str] = {}
@@ -74,11 +72,10 @@ class Benchmark:
             f"Trainer batch {batch}{name}", PEERS, "trainer", {"train": self.train, "encoder": self.encoder, "batch": batch, **options}
         )
 
-    def ours(self, name: str, *arguments: str, train: str | None = None, validation: str | None = None) -> Contender:
-        """train.py."""
-        output = self.folder / "runs" / name.replace(" ", "_")
-        files = ["--train", train or self.train, "--validation", validation or self.few, "--output", str(output), "--overwrite"]
-        return Contender(name, OURS, "training", {"arguments": [*EXPERIMENT, *files, *arguments]})
+    def ours(self, name: str, *arguments: str, train: str | None = None, validation: str | None = None, **options) -> Contender:
+        """The update of train.py with these arguments."""
+        files = ["--train", train or self.train, "--validation", validation or self.few]
+        return Contender(name, OURS, "training", {"arguments": [*EXPERIMENT, *files, *arguments], **options})
 
     def measure(self, contenders: list[Contender], *, seconds: float | None = None) -> dict[str, list[dict]]:
         """The rounds of all contenders that --only does not leave out; ``seconds`` 0 makes a round one step."""
@@ -103,7 +100,6 @@ def train(bench: Benchmark) -> tuple[list[Table], object]:
             *(bench.trainer(batch) for batch in (16, 32, 64)),
             bench.trainer(32, " torch_compile", compiled=True),
             bench.trainer(32, " eager attention", attention="eager"),
-            Contender("source text", OURS, "padded_fit", {"train": bench.train, "encoder": bench.encoder}),
             Contender("matmul peak", OURS, "matmul_peak", {}),
         ]
     )
@@ -168,7 +164,6 @@ def encode(bench: Benchmark) -> tuple[list[Table], object]:
         [
             Contender("ours", OURS, "encoding", {**options, "cached": False}),
             Contender("ours from the cache", OURS, "encoding", {**options, "cached": True}),
-            Contender("word by word", OURS, "word_by_word", options),
         ],
         seconds=0,
     )
@@ -178,22 +173,22 @@ def encode(bench: Benchmark) -> tuple[list[Table], object]:
         for stage in answers[0]["stages"]
     ]
     return [
-        rate_table("From the CSV to packed rows (word by word: rows padded to 384).", "tokens/s", measured, "ours"),
+        rate_table("From the CSV to packed rows.", "tokens/s", measured, "ours"),
         Table("Where the time goes.", ["contender", "stage", "seconds"], stages),
     ], measured
 
 
 def startup(bench: Benchmark) -> tuple[list[Table], object]:
     entries = [f"{name} --help" for name in ("train.py", "evaluate.py", "predict.py")]
-    seconds: dict[str, list[float]] = {name: [] for name in [*entries, "train.py to its first step"]}
+    seconds: dict[str, list[float]] = {name: [] for name in [*entries, "train.py to its second step"]}
     for number in range(-1, bench.given.rounds):
         for name in seconds:
-            took = help_seconds(name) if name in entries else first_step_seconds(bench)
+            took = help_seconds(name) if name in entries else second_step_seconds(bench)
             print(f"{f'round {number + 1}' if number >= 0 else 'warm-up'}  {name}: {took:.2f} s", flush=True)
             if number >= 0:
                 seconds[name].append(took)
     rows = [[name, spread(values, ".2f")] for name, values in seconds.items()]
-    return [Table("Process start to exit, or to the end of the first optimizer step on all of GMB.", ["command", "seconds"], rows)], seconds
+    return [Table("Process start to exit, or to the end of the second update on all of GMB.", ["command", "seconds"], rows)], seconds
 
 
 def help_seconds(command: str) -> float:
@@ -202,8 +197,8 @@ def help_seconds(command: str) -> float:
     return time.perf_counter() - began
 
 
-def first_step_seconds(bench: Benchmark) -> float:
-    """Until metrics.jsonl has its first record; with one update a host call that is the first update's."""
+def second_step_seconds(bench: Benchmark) -> float:
+    """Until metrics.jsonl has its first record. With one update a host call it is written when the second update is done."""
     output = bench.folder / "startup"
     shutil.rmtree(output, ignore_errors=True)
     command = ["train.py", *EXPERIMENT, "--data", bench.given.gmb, "--output", str(output), "--steps-per-call", "1"]
@@ -214,7 +209,7 @@ def first_step_seconds(bench: Benchmark) -> float:
         metrics = output / "metrics.jsonl"
         while not (metrics.exists() and metrics.stat().st_size):
             if process.poll() is not None:
-                raise SystemExit(f"train.py ended before its first step; see {log.name}")
+                raise SystemExit(f"train.py ended before its second step; see {log.name}")
             time.sleep(0.01)
         return time.perf_counter() - began
     finally:
@@ -256,61 +251,56 @@ def predict_memory(model: str, text: str) -> float:
 
 def time_to_f1(bench: Benchmark) -> tuple[list[Table], object]:
     """Ours and the Trainer trained to the end, in slices by turns; after each epoch the test file is scored, outside the clock."""
-    from ner import formats, scoring
-
-    epochs, gold = bench.given.epochs, [s.tags for s in formats.read(bench.test)]
-    options = {"epochs": epochs, "test": bench.test}
+    epochs = bench.given.epochs
     lengths = {"ours": epochs, "ours quick": epochs - 1}  # the learning rate ends at zero in each
     quick = ["--encoder-dropout", "0"]  # fewer epochs need less of it
     contenders = [
-        bench.ours("ours", "--epochs", str(epochs), validation=bench.test),
-        bench.ours("ours quick", "--epochs", str(epochs - 1), *quick, validation=bench.test),
-        *(bench.trainer(batch, learning_rate=rate, **options) for batch, rate in TRAINER_LEARNING_RATES.items()),
+        bench.ours("ours", "--epochs", str(epochs), validation=bench.test, score=True),
+        bench.ours("ours quick", "--epochs", str(epochs - 1), *quick, validation=bench.test, score=True),
+        *(bench.trainer(b, learning_rate=rate, epochs=epochs, test=bench.test) for b, rate in TRAINER_LEARNING_RATES.items()),
     ]
     workers = bench.start(contenders)
-    seconds, others = {w.name: 0.0 for w in workers}, {w.name: 0.0 for w in workers}
-    scored: dict[str, list[tuple[float, float]]] = {w.name: [] for w in workers}
+    found = {one.name: {"set_up": one.setup_seconds, "seconds": 0.0, "others": 0.0, "scored": []} for one in workers}
     running = list(workers)
     while running:
         for one in list(running):
             try:
-                answer = one.measure(bench.given.seconds)
+                note_slice(bench, one, found[one.name])
             except rounds.Ended as end:
                 running.remove(one)
                 if end.reason:
                     bench.left_out[one.name] = end.reason
-                continue
-            seconds[one.name] += answer["seconds"]
-            others[one.name] += answer["others"] * answer["seconds"]
-            progress = f"{one.name}: {seconds[one.name]:,.0f} s"
-            if "f1" in answer or "predicted" in answer:
-                f1 = answer["f1"] if "f1" in answer else scoring.score(gold, answer["predicted"]).f1
-                scored[one.name].append((seconds[one.name], f1))
-                progress += f", epoch {len(scored[one.name])}/{lengths.get(one.name, epochs)}, F1 {f1:.4f}"
-            print(progress, flush=True)
-    setup = {w.name: f"{w.setup_seconds:.0f}" for w in workers}
-    disturbed = {name: f"{others[name] / max(seconds[name], 1e-9):.1%}" for name in seconds}
-    finished = {name: points for name, points in scored.items() if len(points) == lengths.get(name, epochs)}
-    return [f1_table(finished, [name for name in lengths if name in finished], setup, disturbed)], {
-        "set_up": setup,
-        "others": disturbed,
-        "seconds_and_f1": scored,
-    }
+    finished = {name: one for name, one in found.items() if len(one["scored"]) == lengths.get(name, epochs)}
+    return [f1_table(finished, [name for name in lengths if name in finished])], found
 
 
-def f1_table(scored: dict[str, list[tuple[float, float]]], ours: list[str], setup: dict[str, str], disturbed: dict[str, str]) -> Table:
+def note_slice(bench: Benchmark, one: rounds.Worker, found: dict) -> None:
+    """Let a contender train for a slice, and add to ``found`` what came of it."""
+    from ner import formats, scoring
+
+    answer = one.measure(bench.given.seconds)
+    found["seconds"] += answer["seconds"]
+    found["others"] += answer["others"] * answer["seconds"]
+    if "predicted" in answer:
+        answer["f1"] = scoring.score([s.tags for s in formats.read(bench.test)], answer["predicted"]).f1
+    if "f1" in answer:
+        found["scored"].append((found["seconds"], answer["f1"]))
+    print(f"{one.name}: {found['seconds']:,.0f} s, F1 after each epoch {[round(f1, 4) for _, f1 in found['scored']]}", flush=True)
+
+
+def f1_table(found: dict[str, dict], ours: list[str]) -> Table:
     """A row per contender; the last columns compare its end with the first epoch of each of ``ours`` that scores no less."""
-    longest = max(map(len, scored.values()), default=0)
+    longest = max((len(one["scored"]) for one in found.values()), default=0)
     header = ["contender", "set-up, s", *(f"epoch {n + 1}: s, F1" for n in range(longest))]
     header += [*(f"{name}, reaches its last F1 after" for name in ours), "CPU used by others"]
     rows = []
-    for name, points in scored.items():
-        total, last = points[-1]
-        cells = [f"{s:,.0f}, {f1:.4f}" for s, f1 in points] + [""] * (longest - len(points))
+    for name, one in found.items():
+        total, last = one["scored"][-1]
+        cells = [f"{s:,.0f}, {f1:.4f}" for s, f1 in one["scored"]] + [""] * (longest - len(one["scored"]))
         for rival in ours:
-            reached = next((s for s, f1 in scored.get(rival, []) if f1 >= last), None)
+            reached = next((s for s, f1 in found[rival]["scored"] if f1 >= last), None)
             cells.append(f"{reached:,.0f} s, {reached / total:.2f} of its time" if reached else "not reached")
-        rows.append([name, setup[name], *cells, disturbed[name]])
+        rows.append([name, f"{one['set_up']:.0f}", *cells, f"{one['others'] / one['seconds']:.1%}"])
     notes = [
         "Training time alone, evaluation and set-up aside. F1: entities, seqeval's default mode, on the last 10 % of GMB.",
         "ours quick: an epoch less, and no dropout inside the encoder.",

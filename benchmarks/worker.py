@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "torch", "transformers", "accelerate", "tokenizers", "numpy", "pandas")
 
@@ -65,6 +66,12 @@ def read(path: str) -> list[dict]:
     """The sentences of a JSONL file: ``{"tokens": [...], "tags": [...]}``."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def read_conll(path: str | Path) -> list[list[list[str]]]:
+    """The sentences of a file with a word a line: the columns of each line, as evaluate.py writes word, gold and predicted tag."""
+    blocks = Path(path).read_text(encoding="utf-8").strip().split("\n\n")
+    return [[line.split(" ") for line in block.split("\n")] for block in blocks]
 
 
 def versions() -> dict[str, str]:

@@ -20,7 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from ner import dataset, scoring  # noqa: E402
+from benchmarks.worker import read_conll  # noqa: E402
+from ner import dataset, files, scoring  # noqa: E402
 from ner.config import Config  # noqa: E402
 from ner.sentences import Sentence  # noqa: E402
 
@@ -46,13 +47,9 @@ def confused_names(evaluation: scoring.Evaluation) -> dict[str, list]:
             if pairing.gold and pairing.error != "correct":
                 kind, start, end = pairing.gold
                 taken = pairing.predicted
-                of = (
-                    "none"
-                    if taken is None
-                    else taken[0]
-                    if taken[1:] == (start, end)
-                    else f"{taken[0]} {' '.join(words[slice(*taken[1:])])!r}"
-                )
+                of = taken[0] if taken else "none"
+                if taken and taken[1:] != (start, end):
+                    of += f" {' '.join(words[slice(*taken[1:])])!r}"
                 found[kind][" ".join(words[start:end]), of] += 1
     return {
         kind: [[*names, times] for names, times in sorted(found[kind].items(), key=lambda x: (-x[1], x[0]))[:MOST]]
@@ -66,8 +63,7 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, required=True, help="word gold predicted lines, of evaluate.py")
     given = parser.parse_args()
     sentences = dataset.read(given.data, Config(data=given.data), print)
-    blocks = [block.split("\n") for block in given.predictions.read_text(encoding="utf-8").strip().split("\n\n")]
-    words, gold, predicted = ([[line.split(" ")[i] for line in block] for block in blocks] for i in range(3))
+    words, gold, predicted = ([[line[i] for line in lines] for lines in read_conll(given.predictions)] for i in range(3))
     evaluation = scoring.Evaluation(words, gold, predicted)
     labels, matrix = evaluation.confusion
     record = {
@@ -77,7 +73,7 @@ def main() -> None:
         "names": confused_names(evaluation),
         "agreement": agreement(sentences),
     }
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    files.write(RECORD, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ A run is an entry of the grid and a seed. It is trained by train.py or, where th
 (trainer.py, in the environment that ``make bench`` makes), on the hash split of the corpus or a ``share`` of its training sentences; its
 epoch is chosen on validation, and only entries with ``test = true`` are scored on test. A run that is done is skipped, one that was
 interrupted continues from its checkpoint if the commit is the same, but its times are not shown (the Trainer's starts anew). results/NAME-
-SEED.json is the record. An entry with a ``commit`` runs that commit, whatever came after it, and with a ``patch`` that commit with
-tried/NAME.patch, an idea as it was tried. What the entries of a topic share stands once, under ``[topics.NAME]``.
+SEED.json is the record. An entry with a ``commit`` (or branch) runs that, whatever came after it; one without runs the code as it is. What
+the entries of a topic share stands once, under ``[topics.NAME]``.
 """
 
 from __future__ import annotations
@@ -17,24 +17,22 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(ROOT))
 
-import results  # noqa: E402
-import worker  # noqa: E402
-
-from ner import dataset, formats, pretrained, scoring  # noqa: E402
+from benchmarks import results, worker  # noqa: E402
+from ner import dataset, files, formats, scoring  # noqa: E402
 from ner.config import Config, load_toml  # noqa: E402
 from ner.sentences import split as split_sentences  # noqa: E402
 
@@ -51,7 +49,6 @@ class Entry:
     peer: bool = False
     test: bool = False
     commit: str = ""
-    patch: str = ""
     share: float = 1.0
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -98,27 +95,29 @@ def flags(settings: dict[str, Any]) -> list[object]:
     return words
 
 
-def code_of(entry: Entry, runs: Path) -> Path:
-    """The folder of the code that the entry runs: this one, or a copy of its commit with the entry's patch."""
+def code_of(entry: Entry, runs: Path) -> tuple[Path, Path]:
+    """The folder of the code that the entry runs and its Python: these, or a copy of its commit, with the environment of then."""
     if not entry.commit:
-        assert not entry.patch, f"{entry.name}: name the commit that the patch is for"
-        return ROOT
-    copy = runs / "code" / record_of(entry, 0).stem
-    shutil.rmtree(copy, ignore_errors=True)
-    run("git", "clone", "--quiet", "--no-checkout", ROOT, copy)
-    run("git", "-C", copy, "checkout", "--quiet", "--detach", entry.commit)
-    if entry.patch:
-        run("git", "-C", copy, "apply", HERE / "tried" / f"{entry.patch}.patch")
-    return copy
+        return ROOT, Path(sys.executable)
+    revision = results.commit(ROOT, entry.commit)
+    copy = runs / "code" / revision
+    if not copy.exists():
+        with files.replacing_folder(copy) as partial:
+            run("git", "clone", "--quiet", "--no-checkout", ROOT, partial)
+            run("git", "-C", partial, "checkout", "--quiet", "--detach", revision)
+    if (copy / "requirements.lock").read_bytes() == (ROOT / "requirements.lock").read_bytes():
+        return copy, Path(sys.executable)
+    run("make", "--silent", "-C", copy, "setup")
+    return copy, copy / ".venv" / "bin" / "python"
 
 
 def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) -> dict:
     """train.py, then evaluate.py's predictions of the best epoch."""
-    files = ["--train", split.train(entry.share), "--validation", split.folder / "validation.jsonl", "--test", split.folder / "test.jsonl"]
-    code = code_of(entry, output.parent)
-    config = code / base.resolve().relative_to(ROOT)
-    options = [*files, *flags(entry.settings), "--seed", seed, "--output", output, "--resume"]
-    run(sys.executable, code / "train.py", "--config", config, *options)
+    corpus = ["--train", split.train(entry.share), "--validation", split.folder / "validation.jsonl", "--test", split.folder / "test.jsonl"]
+    code, python = code_of(entry, output.parent)
+    config = code / base.resolve().relative_to(ROOT) if entry.commit else base  # the commit's own
+    options = [*corpus, *flags(entry.settings), "--seed", seed, "--output", output, "--resume"]
+    run(python, code / "train.py", "--config", config, *options)
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     epochs = [
         {
@@ -133,17 +132,19 @@ def train_ours(base: Path, entry: Entry, seed: int, split: Split, output: Path) 
     predicted = {}
     if entry.test:
         path = output / "test.conll"
-        run(sys.executable, code / "evaluate.py", "--ckpt", output, "--split", "test", "--predictions", path)
-        predicted["test"] = [[line.split(" ")[2] for line in block.split("\n")] for block in path.read_text().strip().split("\n\n")]
-    return {"epochs": epochs, "tokens_per_second": speeds[len(speeds) // 2], "predicted": predicted}
+        run(python, code / "evaluate.py", "--ckpt", output, "--split", "test", "--predictions", path)
+        predicted["test"] = [[tag for _, _, tag in lines] for lines in worker.read_conll(path)]
+    ask = [python, "-c", "import json; from benchmarks.worker import versions; print(json.dumps(versions()))"]
+    versions = json.loads(subprocess.run(ask, check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout)
+    return {"epochs": epochs, "tokens_per_second": speeds[len(speeds) // 2], "versions": versions, "predicted": predicted}
 
 
 def train_peer(encoder: Path, peers: str, entry: Entry, seed: int, split: Split, output: Path) -> dict:
     """The Trainer; of its epochs the one that is best on validation."""
-    files = {"train": split.train(entry.share), "validation": split.folder / "validation.jsonl"}
-    files |= {"test": split.folder / "test.jsonl"} if entry.test else {}
+    corpus = {"train": split.train(entry.share), "validation": split.folder / "validation.jsonl"}
+    corpus |= {"test": split.folder / "test.jsonl"} if entry.test else {}
     output.mkdir(parents=True, exist_ok=True)
-    options = {**{name: str(path) for name, path in files.items()}, "encoder": str(encoder), "seed": seed, **entry.settings}
+    options = {**{name: str(path) for name, path in corpus.items()}, "encoder": str(encoder), "seed": seed, **entry.settings}
     run(peers, HERE / "trainer.py", output / "found.json", json.dumps(options))
     found = json.loads((output / "found.json").read_text(encoding="utf-8"))
     epochs, gold = [], [s.tags for s in split.parts["validation"]]
@@ -166,19 +167,8 @@ def scored(gold: list[list[str]], predicted: list[list[str]]) -> dict:
 def run(*command: object) -> None:
     words = list(map(str, command))
     print(f"$ {shlex.join(words)}", flush=True)
-    subprocess.run(words, check=True, cwd=ROOT)
-
-
-def shown_command(grid: Path, entry: Entry) -> str:
-    return f"python experiments/grid.py experiments/grids/{grid.name} --data ner_dataset.csv --only {shlex.quote(entry.name)}"
-
-
-def commit() -> str:
-    """The commit that ran, with a mark if files differed from it."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout
-    return head + ("+" if changed.strip() else "")
+    # PYTHONPATH for trainer.py; the code of an older commit finds its own first, in the folder of its script.
+    subprocess.run(words, check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def to_do(entries: list[Entry], only: str | None) -> Iterator[tuple[Entry, int]]:
@@ -192,6 +182,8 @@ def to_do(entries: list[Entry], only: str | None) -> Iterator[tuple[Entry, int]]
 
 
 def main() -> None:
+    from ner import pretrained  # imports TensorFlow, which tables.py does without
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", type=Path)
     parser.add_argument("--data", required=True, help="the corpus, such as GMB's ner_dataset.csv")
@@ -202,31 +194,30 @@ def main() -> None:
     given = parser.parse_args()
     given.grid, given.runs = given.grid.resolve(), given.runs.resolve()
     base, entries, _ = read_grid(given.grid)
-    split, encoder = Split(given.data, given.runs / "split"), pretrained.find(load_toml(base).encoder)
-    RECORDS.mkdir(exist_ok=True)
+    split, encoder = Split(given.data, given.runs / "split"), pretrained.find(load_toml(base).encoder).folder
     for entry, seed in to_do(entries, given.only):
-        ran = entry.commit or commit()
-        output, began = given.runs / f"{record_of(entry, seed).stem}-{ran}", time.time()  # other code does not continue it
-        resumed = output.exists() and not entry.peer
         train = functools.partial(train_peer, encoder, given.peers) if entry.peer else functools.partial(train_ours, base)
-        found = train(entry, seed, split, output)
-        predicted = found.pop("predicted")
-        record = {
-            "entry": dataclasses.asdict(entry) | {"seeds": None},
-            "seed": seed,
-            "command": shown_command(given.grid, entry),
-            "commit": ran,
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": results.machine(),
-            "versions": worker.versions(),
-            "wall_seconds": round(time.time() - began),
-            "alone": not given.beside and not resumed,
-            **found,
-            **{name: scored([s.tags for s in split.parts[name]], tags) for name, tags in predicted.items()},
-        }
-        partial = record_of(entry, seed).with_suffix(".partial")
-        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
-        partial.replace(record_of(entry, seed))
+        files.write(record_of(entry, seed), json.dumps(measure(train, entry, seed, split, given)) + "\n")
+
+
+def measure(train: Callable, entry: Entry, seed: int, split: Split, given: argparse.Namespace) -> dict:
+    """Do a run; its record."""
+    ran = results.commit(ROOT, entry.commit or "HEAD")
+    output, began = given.runs / f"{record_of(entry, seed).stem}-{ran}", time.time()  # other code does not continue it
+    resumed = output.exists() and not entry.peer
+    found = train(entry, seed, split, output)
+    predicted = found.pop("predicted")
+    return {
+        "entry": dataclasses.asdict(entry) | {"seeds": None},
+        "seed": seed,
+        "commit": ran,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": results.machine(),
+        "wall_seconds": round(time.time() - began),
+        "alone": not given.beside and not resumed,
+        **found,
+        **{name: scored([s.tags for s in split.parts[name]], tags) for name, tags in predicted.items()},
+    }
 
 
 if __name__ == "__main__":

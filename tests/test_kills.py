@@ -1,13 +1,8 @@
-"""A run killed at random instants and continued ends like one that was not (the long form: benchmarks/kills.py)."""
+"""A run killed at random instants and continued ends like one that was not (the long form: ``make kills``)."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
-import kills  # noqa: E402
+import kills
 
 
 def test_killed_runs_end_with_the_bits_of_one_never_killed(tmp_path):

@@ -1,10 +1,14 @@
-"""Compile the train step of an experiment for a TPU, without one, and say what a core would need and at best could do.
+"""Compile the update of an experiment for a TPU, without one, and say what a core would need and at best could do.
 
-    python benchmarks/tpu_check.py --config experiments/gmb_minilm.toml --topology v5e:2x2 [--rows-per-core N] [--json FILE]
+    python tools/tpu_check.py --config experiments/gmb_minilm.toml --topology v5e:2x2 [--rows-per-core N] [--json FILE]
 
-The step is the one train.py runs (ner.step.make_replica_step: forward, masked loss, backward, the sum over replicas, the optimizer), with
-its real shapes; TensorFlow lowers it to HLO here, and libtpu's compiler, in an environment of its own (tpu_compile.py, ``make tpu-check``),
-compiles that for every core of the topology. Nothing is run: memory, FLOPs and bytes are the compiler's counts, the time is a bound.
+What is compiled is the code of ner/step.py with its real shapes: forward, loss, backward, sum over the cores, clipping, AdamW. TensorFlow
+lowers it to HLO here. libtpu's compiler, in an environment of its own (tpu_compile.py, ``make tpu-check``), builds that for every core.
+
+Two places are not what a TPU runs. The sum over the cores is put in by hand, as XLA's cross-replica sum. AdamW is lowered as for one
+replica; the way TPUStrategy takes it there (``merge_call``) is not. Nor is the loop over several updates of a host call.
+
+Nothing is run. Memory, FLOPs and bytes are the compiler's counts; the time is a bound.
 """
 
 from __future__ import annotations
@@ -78,32 +82,44 @@ def row_length(config: Config) -> int:
     return config.row_length or 64  # what is chosen for GMB, and for any corpus of sentences
 
 
-def lower(config: Config, num_tags: int, rows: int, replicas: int) -> bytes:
+def model_of(config: Config):
+    """The experiment's model with random weights, for GMB's 17 tags. Its shape is in PUBLISHED: no checkpoint is needed."""
+    import tensorflow as tf
+
+    from ner import bert, pretrained
+
+    source = pretrained.Pretrained(Path(), {}, bert, bert.BertConfig(*PUBLISHED[config.encoder]))
+    dtype = tf.bfloat16 if config.compute_dtype == "auto" else tf.as_dtype(config.compute_dtype)
+    tags = ("O", *(f"{prefix}-{kind}" for kind in range(8) for prefix in "BI"))
+    more = {"dropout": config.dropout, "encoder_dropout": config.encoder_dropout, "compute_dtype": dtype}
+    return pretrained.build(source, tags, head=config.head, case=config.case, **more)
+
+
+def lower(config: Config, rows: int, replicas: int) -> bytes:
     """The update of one core over ``rows`` rows as a serialized HLO module; the other cores do the same on their rows."""
     import_tensorflow()
     import tensorflow as tf
     from tensorflow.compiler.tf2xla.ops import gen_xla_ops  # tf.raw_ops leaves XLA's out
 
-    from ner.encoder import EncoderConfig
+    from ner import step
+    from ner.batches import Batch
     from ner.optimizer import AdamW
-    from ner.step import make_replica_step, trainable
-    from ner.tagger import TaggingModel
-    from ner.wordpieces import CASES
 
-    dtype = tf.bfloat16 if config.compute_dtype == "auto" else tf.as_dtype(config.compute_dtype)
-    shape = EncoderConfig(*PUBLISHED[config.encoder], type_vocab_size=CASES if config.case else 2)
-    model = TaggingModel(shape, num_tags, dropout_rate=config.dropout, encoder_dropout=config.encoder_dropout, compute_dtype=dtype)
-    batch = [tf.zeros([rows, row_length(config)], tf.int32)] * 5
-    optimizer = AdamW(trainable(model), weight_decay=config.weight_decay, clip_norm=config.clip_norm)
-    replica_step = make_replica_step(model, optimizer, seed=config.seed, accumulate=config.accumulate, jit=True)
+    model = model_of(config)
+    optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
 
-    def all_reduce(self, op, values):  # what TPUStrategy's replica context does: a cross-replica sum over all cores
+    def all_reduce(self, op, values):  # in place of TPUStrategy's
         group = tf.constant([list(range(replicas))])
         return tf.nest.map_structure(lambda x: gen_xla_ops.xla_all_reduce(x, group, reduce_op="Add", mode="CrossReplica"), values)
 
+    options = {"seed": config.seed, "clip_norm": config.clip_norm, "accumulate": config.accumulate, "jit": True}
+    # One replica's part of an update, without the loop over updates that make_update puts around it.
+    with mock.patch.object(step, "_host_call", lambda strategy, replica_update, norm: replica_update):
+        replica_update = step.make_update(tf.distribute.get_strategy(), model, optimizer, model.head.loss, **options)
+    fields = [tf.zeros([rows, row_length(config)], tf.int32)] * len(Batch._fields)
     with mock.patch.object(tf.distribute.ReplicaContext, "all_reduce", all_reduce):
-        step = tf.function(lambda *batch: replica_step(batch, tf.constant(0, tf.int64), tf.constant(1e-4)), jit_compile=True)
-        return step.experimental_get_compiler_ir(*batch)(stage="hlo_serialized")
+        step_of = tf.function(lambda *fields: replica_update(Batch(*fields), tf.constant(0, tf.int64), tf.constant(1e-4)), jit_compile=True)
+        return step_of.experimental_get_compiler_ir(*fields)(stage="hlo_serialized")
 
 
 def compile_for(topology: str, replicas: int, module: bytes, python: str) -> dict:
@@ -128,23 +144,20 @@ def epoch_of(config: Config, rows: int) -> Epoch | None:
     gmb = os.environ.get("GMB_CSV")
     if not gmb:
         return None
-    import numpy as np
-
     from ner import batches, formats, pretrained
     from ner.wordpieces import WordPieces
 
-    sentences = formats.read(gmb)[:43163]  # as many as the source text trains on
+    sentences = formats.read(gmb)[:43163]  # as many as the tutorial trains on (experiments/source_text.toml)
     word_pieces = WordPieces.load(pretrained.find("sentence-transformers/all-MiniLM-L6-v2"))
     windows = word_pieces.encode_cached([s.words for s in sentences], row_length(config))
-    labels = batches.Labels(np.zeros(windows.num_words, np.int32), padding_id=17)
-    epoch = batches.make_epoch(windows, config.batching, row_length(config), rows, labels, 0, 0)
+    epoch = batches.make_epoch(windows, batches.UNKNOWN, batching=config.batching, rows_per_step=rows, seed=0, epoch=0)
     return Epoch(epoch.steps, float(windows.starts[-1]) / epoch.steps)
 
 
 def check(config: Config, topology: str, rows: int, python: str) -> dict:
     """One configuration at ``rows`` rows a core: the compiler's counts, and what follows from them."""
     chip, replicas = cores(topology)
-    found = compile_for(topology, replicas, lower(config, 17, rows, replicas), python)
+    found = compile_for(topology, replicas, lower(config, rows, replicas), python)
     found |= {"topology": topology, "cores": replicas, "rows_per_core": rows, "row_length": row_length(config), "memory": chip.memory}
     if "error" in found:
         return found

@@ -1,6 +1,6 @@
 """Kill a training run with SIGKILL at random instants, continue it until it is done, and compare it with one never interrupted.
 
-    python benchmarks/kills.py [--kills 100] [--seed 0]
+    python tests/kills.py [--kills 100] [--seed 0]
 
 Trains the tests' tiny BERT on a part of the shipped sample, so that an attempt takes seconds; what is tried is all that a large run has:
 updates, checkpoints every few of them, validation, the best model, TensorBoard. Every other kill waits for a write to begin and falls into
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # run as a script
 
 WRITES = ("checkpoints/.partial", ".model.partial")  # what stands in a run's folder only while it is written
 PATIENCE = 300.0
@@ -49,21 +49,12 @@ def make_corpus(folder: Path) -> None:
 
 
 def command(folder: Path, output: Path) -> list[str]:
-    files = ["--train", str(folder / "train.conll"), "--validation", str(folder / "validation.conll"), "--unseen-tags", "missed"]
-    shape = [
-        "--encoder",
-        str(ROOT / "tests/fixtures/tiny_bert"),
-        "--epochs",
-        "3",
-        "--rows",
-        "4",
-        "--row-length",
-        "64",
-        "--learning-rate",
-        "5e-3",
-    ]
-    saving = ["--steps-per-call", "2", "--checkpoint-every-steps", "4", "--compute-dtype", "float32", "--tpu", "none"]
-    return [sys.executable, str(ROOT / "train.py"), *files, *shape, *saving, "--output", str(output), "--resume"]
+    """train.py on the corpus of ``folder``, continuing what ``output`` holds."""
+    files = ["--train", str(folder / "train.conll"), "--validation", str(folder / "validation.conll"), "--output", str(output)]
+    encoder = ["--encoder", str(ROOT / "tests/fixtures/tiny_bert")]
+    settings = "--unseen-tags missed --epochs 3 --rows 4 --row-length 64 --learning-rate 5e-3 --compute-dtype float32 --tpu none"
+    saving = "--steps-per-call 2 --checkpoint-every-steps 4 --resume"
+    return [sys.executable, str(ROOT / "train.py"), *files, *encoder, *settings.split(), *saving.split()]
 
 
 @dataclasses.dataclass
