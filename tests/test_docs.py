@@ -97,6 +97,7 @@ for call in json.load(open("calls.json")):
 """
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_pages_run(tmp_path, tiny):
     """In a folder like a fresh clone with the corpus in it, but with a tiny encoder, for one epoch."""
     for name in ("ner", *(f"{Path(script).name}" for script in ORDER[1:])):
