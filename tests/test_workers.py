@@ -120,7 +120,7 @@ def last_lines(outputs):
     return [output.splitlines()[-1] for output in outputs]
 
 
-@pytest.mark.parametrize("differing", ["corpus", "seed"])
+@pytest.mark.parametrize("differing", ["corpus", pytest.param("seed", marks=pytest.mark.slow)])
 def test_workers_that_are_to_train_something_else_are_refused_in_one_line_each(tmp_path, command, corpus, differing):
     other = ["--seed", 1]
     if differing == "corpus":
