@@ -100,7 +100,7 @@ def test_bad_flags_of_each_program_are_refused(call):
     refused(*call("predict", "--chkpt", "x", "text"), "did you mean --ckpt?")
     refused(*call("check"), "FILE is missing")
     refused(*call("check", "x.csv", "y.csv"), "'y.csv' belongs to no flag")
-    refused(*call("check", "x.csv", "--row-length", "4"), "row_length = 4 is out of range; give row_length a value from 8 to 512")
+    refused(*call("check", "x.csv", "--row-length", "4"), "row_length = 4 is out of range; give row_length a value from 8 to 32,768")
     refused(*call("export", "--ckpt", "x"), "--output PATH is missing")
 
 
