@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup quickstart test test-tf220 lint format types bench kills tpu-check lock clean
+.PHONY: setup quickstart test test-slow test-tf220 lint format types bench kills tpu-check lock clean
 
 setup: $(VENV)/installed
 
@@ -17,7 +17,11 @@ quickstart: setup
 	$(BIN)/python predict.py --ckpt runs/quickstart "alex lives in london"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# The tests that train for minutes.
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .

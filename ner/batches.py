@@ -217,10 +217,10 @@ class Call(NamedTuple):
 def host_calls(strategy, epoch: Epoch, first: int, *, most: int, every: int = 0, accumulate: int = 1) -> Iterator[Call]:
     """An epoch from step ``first`` on, as host calls of at most ``most`` steps, one bucket each, none crossing a multiple of ``every``."""
     begins = epoch.begins(first)
-    iterators = [
-        iter(distribute(strategy, rows, epoch.rows_per_step, first_step=begin, accumulate=accumulate))
-        for rows, begin in zip(epoch.buckets, begins, strict=True)
-    ]
+    iterators = {
+        bucket: iter(distribute(strategy, epoch.buckets[bucket], epoch.rows_per_step, first_step=begins[bucket], accumulate=accumulate))
+        for bucket in np.unique(epoch.order[first:]).tolist()  # a bucket may be used up already
+    }
     for bucket, steps in split_calls(epoch.order, first, most=most, every=every):
         begin = begins[bucket] * epoch.rows_per_step
         begins[bucket] += steps

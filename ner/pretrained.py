@@ -306,7 +306,8 @@ def verify(folder: Path) -> None:
     if not (folder / SUMS).is_file():
         return
     listed = read_sums(folder)
-    for name in FILES:
+    weights = sorted(path.name for path in folder.glob("*.safetensors"))  # a head may have a file of its own
+    for name in (*FILES, *weights):
         if name not in listed and (folder / name).is_file():
             raise InputError(f"{SUMS} does not list {name!r}", path=folder, hint=f"restore the folder, or delete {SUMS}")
     for name, expected in listed.items():

@@ -19,8 +19,8 @@ class Browser:
         pipe = ["--remote-debugging-pipe", f"--user-data-dir={profile}"]
         shell = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1', "sh"]
         self.process = subprocess.Popen([*shell, command, *flags, *pipe], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.watchdog = threading.Timer(300, self.process.kill)  # a browser that hangs fails the tests, not stops them
-        self.watchdog.start()
+        self.watchdog = threading.Timer(0, lambda: None)
+        self.watch()
         self.numbers, self.session, self.rest = itertools.count(1), {}, b""
         self.events: list[dict] = []
         target = self.call("Target.createTarget", url="about:blank")
@@ -28,6 +28,12 @@ class Browser:
         self.session = {"sessionId": attached["sessionId"]}
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+
+    def watch(self) -> None:
+        """A browser that hangs is killed, so that it fails its test, not stops it: this many seconds after the last page was opened."""
+        self.watchdog.cancel()
+        self.watchdog = threading.Timer(300, self.process.kill)
+        self.watchdog.start()
 
     def receive(self) -> dict:
         while b"\0" not in self.rest:
@@ -48,6 +54,7 @@ class Browser:
         return answer["result"]
 
     def open(self, address: str) -> None:
+        self.watch()
         for place in ("about:blank", address):  # the first, because a change of fragment alone loads nothing
             self.events.clear()
             self.call("Page.navigate", url=place)

@@ -69,3 +69,14 @@ def toy_sentences() -> list:
                 words, tags = [*words, "the"], [*tags, "I-per"]
         sentences.append(Sentence(words, tags))
     return sentences
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory, toy_sentences) -> Path:
+    """A folder with train.conll and validation.conll: 64 and 16 of the toy sentences."""
+    from ner import formats
+
+    folder = tmp_path_factory.mktemp("corpus")
+    formats.write(folder / "train.conll", toy_sentences[:64])
+    formats.write(folder / "validation.conll", toy_sentences[64:])
+    return folder

@@ -215,12 +215,13 @@ def test_labels_that_are_no_iob_tags_are_refused(folder, label):
 
 
 def test_a_list_of_checksums_that_leaves_a_file_out_is_refused(folder, tmp_path):
-    model = model_of(folder)
+    model = model_of(folder, head="crf")
     save(model, tmp_path / "model", source=folder)
     pretrained.verify(tmp_path / "model")
     sums = tmp_path / "model" / pretrained.SUMS
     lines = sums.read_text().splitlines(keepends=True)
-    for kept in ([], [line for line in lines if "model.safetensors" not in line]):
+    files = ("model.safetensors", "crf.safetensors")
+    for kept in ([], *([line for line in lines if name not in line] for name in files)):
         sums.write_text("".join(kept))
         with pytest.raises(InputError, match="does not list"):
             pretrained.verify(tmp_path / "model")
