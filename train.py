@@ -56,7 +56,7 @@ def train(config: Config, devices: Devices) -> int:
     validation = data.splits["validation"]
 
     # --- Model and optimizer: the same variables on every replica ---
-    with devices.strategy.scope():
+    with devices.together(), devices.strategy.scope():
         model = pretrained.build(
             encoder,
             data.tags.names,

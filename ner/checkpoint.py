@@ -79,9 +79,11 @@ class Checkpoints:
         self.saved = time.monotonic()
         if not self.chief:
             return
-        for killed in self.folder.glob(".step-*"):
-            shutil.rmtree(killed, ignore_errors=True)
-        with files.replacing_folder(self.folder / f"step-{state.step:09d}") as partial:
+        final = self.folder / f"step-{state.step:09d}"
+        later = [path for path in self.steps() if path > final]  # damaged ones that the run went back behind
+        for left in (*self.folder.glob(".step-*"), *later):
+            shutil.rmtree(left, ignore_errors=True)
+        with files.replacing_folder(final) as partial:
             with files.tensorflow_errors_as_os_errors(partial):
                 self.checkpoint.write(str(partial / "variables"))
             sums = {path.name: files.sha256(path) for path in sorted(partial.iterdir())}

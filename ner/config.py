@@ -64,7 +64,9 @@ class Config:
         group="model",
         free=True,
     )
-    encoder_revision: str | None = key(None, "Commit of the checkpoint on the hub. Without it: the newest.", free=True)
+    encoder_revision: str | None = key(
+        None, "Commit of the checkpoint on the hub. Without it: the copy in the hub's cache, else the newest.", free=True
+    )
     case: bool = key(
         False,
         "Tell an uncased encoder how each word is written (small letters, Capitalised, ALL CAPITALS, mixed) by token types. "
@@ -245,7 +247,7 @@ def load_toml(path: str | Path) -> Config:
             near = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)[0]
             raise InputError(f"unknown key {name!r}", path=path, line=_line(path, name), hint=f"did you mean {near!r}?")
         kind = flags.plain(kinds[name])
-        if not _has_type(value, kind):
+        if not _has_type(value, kind) or value == "":
             hint = f"give {flags.wanted(kind)}"
             raise InputError(f"{name} = {value!r} is not valid", path=path, line=_line(path, name), hint=hint)
         flags.check_range(fields[name], value, path=path, line=_line(path, name))

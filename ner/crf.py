@@ -93,7 +93,9 @@ def log_partition(scores, transitions, start, end, chained, segments) -> tf.Tens
         total += tf.where(begins & is_open, tf.reduce_logsumexp(alpha + end, axis=1), 0.0)
         longer = tf.reduce_logsumexp(alpha[:, :, None] + transitions, axis=1) + score
         alpha = tf.where(continues[:, None], longer, tf.where(begins[:, None], start + score, alpha))
-        return total, alpha, is_open | inside, tf.where(inside, number, segment)
+        # Kept near 0, or float32 would lose the small differences of a long row.
+        shift = tf.stop_gradient(tf.where(inside, tf.reduce_max(alpha, axis=1), 0.0))
+        return total + shift, alpha - shift[:, None], is_open | inside, tf.where(inside, number, segment)
 
     rows, _, tags = scores.shape
     state = tf.zeros([rows]), tf.zeros([rows, tags]), tf.zeros([rows], tf.bool), tf.zeros([rows], tf.int32)
@@ -106,10 +108,17 @@ def marginals(scores: np.ndarray, transitions: np.ndarray, start: np.ndarray, en
     """The probability of each tag of each word over all sequences (forward-backward): float64 [words, tags], from one sentence's scores."""
     forward, backward = np.zeros(scores.shape), np.zeros(scores.shape)
     for i in range(len(scores)):
-        before = start if i == 0 else np.logaddexp.reduce(forward[i - 1][:, None] + transitions, axis=0)
+        before = start if i == 0 else _log_product(forward[i - 1], transitions)
         forward[i] = before + scores[i]
     for i in reversed(range(len(scores))):
         last = i == len(scores) - 1
-        backward[i] = end if last else np.logaddexp.reduce(transitions + scores[i + 1] + backward[i + 1], axis=1)
+        backward[i] = end if last else _log_product(scores[i + 1] + backward[i + 1], transitions.T)
     together = forward + backward
     return np.exp(together - np.logaddexp.reduce(together, axis=1, keepdims=True)) if len(scores) else together
+
+
+def _log_product(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """log(exp(vector) @ exp(matrix)), each shifted by its maximum so that nothing overflows."""
+    high, top = vector.max(), matrix.max()
+    with np.errstate(divide="ignore"):  # what is less than e-300 of the rest is 0
+        return np.log(np.exp(vector - high) @ np.exp(matrix - top)) + high + top

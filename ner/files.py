@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -31,16 +32,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         OSError: the file cannot be written, or ``path`` is a folder.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, "it is a folder", os.fspath(path))
-    if target.exists() and not target.is_file():
-        with open(target, "wb") as file:
+    if is_stream(path):
+        with open(path, "ab") as file:
             yield file
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
+            if target.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -48,6 +51,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is a pipe, a device, or a name of an open file such as /dev/stdout: written to, never replaced."""
+    given = os.path.abspath(path)
+    return os.path.exists(given) and (not os.path.isfile(given) or given.startswith(("/dev/", "/proc/")))
 
 
 def write(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -63,6 +72,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     A reader sees the old folder or the new one, or for an instant none.
     """
+    path = Path(os.path.realpath(path))  # a link stays one
+    recover_folder(path)
     partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -75,6 +86,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     os.rename(partial, path)
     sync(path.parent)
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover_folder(path: Path) -> None:
+    """Bring back the old folder if a kill fell between the two renames of ``replacing_folder``."""
+    previous = path.with_name(f".{path.name}.previous")
+    if previous.is_dir() and not path.exists():
+        os.rename(previous, path)
 
 
 def sync(path: Path) -> None:

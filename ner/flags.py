@@ -70,7 +70,9 @@ def given(kind: type, arguments: list[str]) -> dict[str, Any]:
         formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=28),
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
+        add_help=False,  # its -h would be found in a text such as "-hello"
     )
+    parser.add_argument("--help", action="help", help="show this and exit")
     group: Any = parser
     known = ["--help"]
     for field in fields:
@@ -85,7 +87,8 @@ def given(kind: type, arguments: list[str]) -> dict[str, Any]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InputError(message, hint=f"see {self.prog} --help")
+        hint = "a value that starts with - is written --flag=-value" if "expected one argument" in message else f"see {self.prog} --help"
+        raise InputError(message, hint=hint)
 
 
 def _add(group: Any, field: dataclasses.Field, kind: Any) -> argparse.Action:
@@ -121,7 +124,7 @@ def _read(flag: str, kind: Any, text: str) -> Any:
             return kind(text)
         except ValueError:
             pass
-    elif kind is str or text in typing.get_args(kind):
+    elif text and (kind is str or text in typing.get_args(kind)):  # "" is a shell variable that is not set
         return text
     raise InputError(f"{flag} {text!r} is not valid", hint=f"give {wanted(kind)}")
 

@@ -39,6 +39,8 @@ WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 FILES = ("config.json", WEIGHTS, *TOKENIZER_FILES)  # what is fetched of a checkpoint
 SUMS = "SHA256SUMS"
+# Keys of a checkpoint's config.json that are not true of the model that is saved.
+NOT_OURS = ("id2label", "label2id", "num_labels", "auto_map", "quantization_config", "pruned_heads")
 UNLISTED = (SUMS, "README.md")  # files of a saved model that SHA256SUMS does not list
 
 
@@ -82,7 +84,7 @@ class Pretrained:
     def head(self) -> str:
         """The kind of its head, a key of HEADS."""
         kind = self.notes.get("head", "linear")
-        if kind not in HEADS:
+        if not isinstance(kind, str) or kind not in HEADS:
             what = f"its head is {kind!r}, which this version does not know"
             raise InputError(what, path=self.folder / "config.json", hint=f"use a model with one of {', '.join(HEADS)}")
         return kind
@@ -101,7 +103,8 @@ class Pretrained:
             names = {int(number): str(tag) for number, tag in self.config["id2label"].items()}
             tags = tuple(names[number] for number in range(len(names)))
         except (KeyError, ValueError, AttributeError):
-            raise InputError("config.json has no id2label", path=self.folder, hint="use a token-classification model") from None
+            what = "config.json has no id2label that names each tag from 0 on"
+            raise InputError(what, path=self.folder, hint="use a token-classification model") from None
         if others := [tag for tag in tags if is_tag(tag) and tag[0] in "ESLU"]:
             what = f"the label {others[0]!r} is of IOBES or BILOU, in which models are not read"
             raise InputError(what, path=path, hint="use a model with tags such as O, B-geo, I-geo")
@@ -253,7 +256,10 @@ def _read_tensors(path: Path, family) -> dict[str, np.ndarray]:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise InputError(f"cannot be read ({error})", path=path, hint="fetch the checkpoint again") from None
     used = {name: tensor.astype(np.float32) for name, tensor in tensors.items() if not name.startswith(family.UNUSED)}
-    return {family.current_name(name): tensor for name, tensor in used.items()} if path.name == WEIGHTS else used
+    named = {family.current_name(name): tensor for name, tensor in used.items()} if path.name == WEIGHTS else used
+    if len(named) < len(used):
+        raise InputError("holds a tensor twice, under an old and a new name", path=path, hint="use a checkpoint that was saved once")
+    return named
 
 
 def save(model: TaggingModel, folder: Path, *, source: Pretrained, card: str = "", notes: dict | None = None) -> None:
@@ -271,7 +277,7 @@ def save(model: TaggingModel, folder: Path, *, source: Pretrained, card: str = "
             contents.setdefault(tensor.file, {}).update(tensor.to_file())
         for name, tensors in contents.items():
             (partial / name).write_bytes(dump(tensors, metadata={"format": "pt"}))  # save_file would make it private
-        drop = ("_name_or_path", "architectures", "id2label", "label2id", "transformers_version", "torch_dtype", "dtype", "ner")
+        drop = ("_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "ner", *NOT_OURS)
         config = {key: value for key, value in source.config.items() if key not in drop}
         config |= {
             "architectures": [source.family.ARCHITECTURE],

@@ -22,9 +22,9 @@ from ner.scoring import ERROR_CLASSES, MODE, STRICT_MODE, Evaluation, Pairing, S
 
 def check_target(path: str | None) -> None:
     """Refuse, before the work, a report file that could not be written after it."""
-    if path is None:
+    if path is None or (files.is_stream(path) and os.access(path, os.W_OK)):
         return
-    target = Path(os.path.abspath(path))
+    target = Path(os.path.realpath(path))
     parent = next(folder for folder in target.parents if folder.exists())
     if target.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         what = "is a folder" if target.is_dir() else f"cannot be written: {str(parent)!r} is no folder that you may write to"

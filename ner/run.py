@@ -46,8 +46,10 @@ class Run:
         self.config, self.devices, self.data = config, devices, data
         self.folder = Path(config.output or "")
         fingerprint = run_folder.fingerprint(config, data, encoder, dtype.name)
-        if len(devices.of_all_workers(run_folder.digest(fingerprint))) > 1:
-            raise InputError("the workers have different settings, corpora or encoders", hint="start all of them alike")
+        calls = {"steps_per_call": config.steps_per_call, "checkpoint_every_steps": config.checkpoint_every_steps}
+        if len(devices.of_all_workers(run_folder.digest({**fingerprint, **calls}))) > 1:
+            what = "the workers differ in settings, corpus, encoder or number type"
+            raise InputError(what, hint="start all of them with the same command")
         self.checkpoints = Checkpoints(
             self.folder / "checkpoints",
             model.trained,
@@ -61,10 +63,10 @@ class Run:
             self.state = run_folder.restore(config, self.checkpoints)
             if devices.chief:
                 run_folder.prepare(config, self.state)
+            self.dashboard = Dashboard(self.folder, step=self.state.step, chief=devices.chief)
         if len(devices.of_all_workers(self.state.step)) > 1:
             hint = "give all of them one shared --output"
             raise InputError("the workers do not resume from the same step", path=self.folder, hint=hint)
-        self.dashboard = Dashboard(self.folder, step=self.state.step, chief=devices.chief)
         if self.state.step == 0:
             self.dashboard.configuration(to_toml(config), run_folder.hparams(config))
         self.peak = throughput.matmul_peak(devices.strategy, dtype, model.encoder.config.hidden_size) if config.measure_peak else None

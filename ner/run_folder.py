@@ -31,6 +31,10 @@ def named(config: Config, workers: int = 1) -> Config:
     """The configuration with its output folder: by default ``runs/ENCODER-YYYYMMDD-HHMMSS``."""
     if workers > 1 and not config.output:  # each would name it by its own clock
         raise InputError("several workers need one shared --output", hint="give all of them the same folder, which all can reach")
+    if workers > 1 and config.dry_run:  # the others would wait for its updates
+        raise InputError("--dry-run is for one process, and TF_CONFIG names several", hint="unset TF_CONFIG for it")
+    if config.resume and not config.output:
+        raise InputError("--resume needs the folder of the run", hint="give --output")
     name = f"{Path(config.encoder).name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return dataclasses.replace(config, output=os.path.abspath(config.output or f"runs/{name}"))
 
@@ -89,7 +93,7 @@ def prepare(config: Config, state: State) -> None:
     output = Path(config.output or "")
     if state.step:
         return
-    if not config.overwrite and (output / "model").exists() and not (output / "checkpoints").is_dir():
+    if not config.overwrite and (output / "model").exists() and _checkpoints_are_gone(output):
         raise InputError("has a model but its checkpoints are gone", path=output, hint="--overwrite it to start anew")
     try:
         files.write(output / "config.toml", to_toml(dataclasses.replace(config, overwrite=False, resume=False)))
@@ -104,6 +108,13 @@ def prepare(config: Config, state: State) -> None:
         (output / "checkpoints").mkdir()
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror})", path=output, hint="give --output a folder you can write") from None
+
+
+def _checkpoints_are_gone(output: Path) -> bool:
+    """Whether a run that has no checkpoint had one: the first validation is recorded just before it, a second one after it."""
+    metrics = output / "metrics.jsonl"
+    validations = metrics.read_bytes().count(b'"validation/f1":') if metrics.is_file() else 0
+    return not (output / "checkpoints").is_dir() or validations > 1
 
 
 def hparams(config: Config) -> dict[str, bool | int | float | str]:
@@ -139,6 +150,7 @@ def restore(config: Config, checkpoints: Checkpoints) -> State:
     """
     if not config.resume:
         return State()
+    files.recover_folder(Path(config.output or "") / "model")
     found = checkpoints.newest(say)
     if found is None and checkpoints.steps():
         raise InputError("no checkpoint in it is intact", path=checkpoints.folder, hint="--overwrite the run to start anew")

@@ -1,11 +1,15 @@
 """A trained model as a TensorFlow SavedModel: one signature, loadable without this package, for TensorFlow Serving.
 
-``serving_default`` takes ``input_ids`` and ``attention_mask``, int32 [sentences, length]: the word pieces of one sentence a row, [CLS] and
-[SEP] included, 0 behind them, and a mask that is 1 where there is a piece; of a model trained with --case also ``token_type_ids``, the case
-of each piece's word (``ner.wordpieces.word_case``; 0 for [CLS], [SEP] and throughout a sentence all small or all capital). It gives
-``tags``, int32 [sentences, length], and ``scores``, float32 of the same shape: for each piece the tag's number and its softmax probability
-among the tags. A word's tag is that of its first piece. Nothing in the graph keeps a sentence's tags to IOB2, as ner.decoding does here.
-``assets.extra/tags.json`` lists the tags by number; the tokenizer's files lie beside it. Products are in float32.
+The signature ``serving_default`` takes arrays of int32 [sentences, length], one sentence a row:
+
+- ``input_ids``: its word pieces, with [CLS] and [SEP], and 0 behind them.
+- ``attention_mask``: 1 where there is a piece, else 0.
+- ``token_type_ids``, only of a model trained with --case: the case of each piece's word (``ner.wordpieces.word_case``); 0 for [CLS] and
+  [SEP], and throughout a sentence in small letters or capitals only.
+
+It gives ``tags``, int32 [sentences, length], and ``scores``, float32 of that shape: each piece's most probable tag, by number, and its
+softmax probability. A word's tag is that of its first piece. The graph has neither the decoding of ner.decoding nor the transitions of a
+CRF. ``assets.extra`` holds ``tags.json``, the tags by number, and the tokenizer's files. Products are in float32.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
         raise InputError("holds the model itself", path=output, hint="give another --output")
     source = pretrained.read(folder)
     names, longest = source.tags, source.shape.longest_row
-    length = length or source.row_length
+    length = source.row_length if length is None else length
     if not 3 <= length <= longest:
         raise InputError(f"--length {length} is not from 3 to the encoder's {longest} positions", hint="give another")
     model = pretrained.build(source, names, head=source.head)

@@ -69,9 +69,12 @@ class Devices(NamedTuple):
         try:
             yield
         except tf.errors.OpError as error:
-            if self.workers == 1:
+            own = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError)
+            if self.workers == 1 or isinstance(error, own):
                 raise
-            reason = str(error.message).strip().split("\n")[0]
+            noise = ("Graph execution error", "Detected at node", "<stack traces")
+            lines = [line for line in str(error.message).splitlines() if line.strip() and not line.startswith(noise)]
+            reason = lines[0] if lines else type(error).__name__
             raise RunStopped(f"another worker is gone ({reason}); start all of them again with --resume") from None
 
 
@@ -165,10 +168,8 @@ def _logical_cpus(count: int) -> Devices:
 def _workers(kind: str) -> Devices:
     import tensorflow as tf
 
-    try:
-        json.loads(os.environ["TF_CONFIG"])["task"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError("TF_CONFIG is not JSON with a cluster and a task", hint="correct TF_CONFIG or unset it") from None
+    others = _check_tf_config(os.environ["TF_CONFIG"]) - 1
+    print(f"workers: waiting for the {others} other {'worker' if others == 1 else 'workers'} that TF_CONFIG names", flush=True)
     with silent_stderr():
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     resolver = strategy.cluster_resolver
@@ -176,6 +177,20 @@ def _workers(kind: str) -> Devices:
     count = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
     chief = resolver.task_type == "chief" or ("chief" not in cluster and resolver.task_id == 0)
     return Devices(strategy, kind, f"{resolver.task_type} {resolver.task_id} of {count} workers, as TF_CONFIG says", chief, count)
+
+
+def _check_tf_config(text: str) -> int:
+    """How many workers TF_CONFIG names. Raises InputError where it does not say which of them this process is."""
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        workers = {kind: hosts for kind, hosts in cluster.items() if kind in ("chief", "worker") and isinstance(hosts, list)}
+        if not 0 <= int(task["index"]) < len(workers[task["type"]]):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        what = "TF_CONFIG is not JSON with a cluster of lists of workers, and a task that is one of them"
+        raise InputError(what, hint="correct TF_CONFIG or unset it") from None
+    return sum(map(len, workers.values()))
 
 
 def _why_no_gpu() -> str:

@@ -105,3 +105,13 @@ def test_a_checkpoint_of_other_variables_is_refused(checkpoints):
     other = Checkpoints(checkpoints.folder, named, AdamW(named, weight_decay=0.0), keep=2, fingerprint={})
     with pytest.raises(InputError, match="other variables"):
         newest(other)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_one_that_the_run_went_back_behind_does_not_push_out_the_new_one(checkpoints, keep):
+    newest_folder = checkpoints.steps()[-1]
+    (newest_folder / "state.json").write_text("{}")
+    newest_folder.rename(newest_folder.with_name("step-000000009"))
+    checkpoints.keep = keep
+    checkpoints.save(State(step=3))
+    assert newest(checkpoints) == (3, [])

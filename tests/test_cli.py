@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import predict
 from ner.config import Config, load_toml
 from ner.errors import InputError, RunStopped, run_main
 from ner.flags import parse
@@ -102,6 +103,13 @@ def test_bad_flags_of_each_program_are_refused(call):
     refused(*call("check", "x.csv", "y.csv"), "'y.csv' belongs to no flag")
     refused(*call("check", "x.csv", "--row-length", "4"), "row_length = 4 is out of range; give row_length a value from 8 to 32,768")
     refused(*call("export", "--ckpt", "x"), "--output PATH is missing")
+
+
+def test_a_text_that_begins_like_a_flag_of_one_letter_is_named():
+    with pytest.raises(InputError, match="there is no flag -hello"):
+        parse(predict.Arguments, ["--ckpt", "x", "-hello"])
+    for arguments in (["-hilfe in Paris"], ["--", "-hilfe in Paris"]):
+        assert parse(predict.Arguments, ["--ckpt", "x", *arguments]).text == ("-hilfe in Paris",)
 
 
 def test_arguments_without_a_flag():

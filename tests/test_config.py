@@ -47,6 +47,7 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("data = ''", ":1: data = '' is not valid"),
         ("epoch = 3", ":1: unknown key 'epoch'; did you mean 'epochs'?"),
         ("\nrows = 'a'", ":2: rows = 'a' is not valid; give a whole number"),
         ("rows = true", ":1: rows = True is not valid; give a whole number"),
@@ -93,7 +94,10 @@ def test_an_error_in_a_toml_keeps_its_parts(tmp_path):
         (["--learning_rate", "1"], "there is no flag --learning_rate; did you mean --learning-rate?"),
         (["--xyzzyx", "3"], "there is no flag --xyzzyx; see python "),
         (["stray"], "'stray' belongs to no flag; see python "),
-        (["--rows"], "--rows: expected one argument; see python "),
+        (["--rows"], "--rows: expected one argument; a value that starts with - is written --flag=-value"),
+        (["--output", "-x"], "--output: expected one argument; a value that starts with - is written --flag=-value"),
+        (["--data", ""], "--data '' is not valid; give a text"),
+        (["--config="], "--config '' is not valid"),
         (["--case=yes"], "--case/--no-case"),
         (["--rows", "x"], "--rows 'x' is not valid; give a whole number"),
         (["--rows", "1.5"], "--rows '1.5' is not valid; give a whole number"),

@@ -121,3 +121,23 @@ def test_decoding_gives_the_likeliest_legal_tags_of_each_sentence():
 
 def test_no_sentences_no_tags():
     assert CRFHead(4, TAGS).decode(np.zeros([0, 3], np.float32), []) == ([], [])
+
+
+def test_a_long_row_keeps_float32s_precision():
+    """Against float64, on 512 words with large scores."""
+    rng = np.random.default_rng(0)
+    scores, labels = 20 * rng.normal(size=(512, 3)), rng.integers(0, 3, 512)
+    transitions, start, end = (w.astype(np.float64) for w in weights())
+    alpha = start + scores[0]
+    for here in scores[1:]:
+        alpha = np.logaddexp.reduce(alpha[:, None] + transitions, axis=0) + here
+    expected = path_score(scores, labels.tolist(), transitions, start, end) - np.logaddexp.reduce(alpha + end)
+    fields = scores[None].astype(np.float32), *weights(), labels[None].astype(np.int32), np.ones((1, 512), np.int32)
+    assert float(log_likelihood(*map(tf.constant, fields))[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_marginals_of_a_long_sentence_sum_to_one():
+    scores = 20 * np.random.default_rng(0).normal(size=(2_000, 3))
+    found = marginals(scores, *weights())
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-9)

@@ -58,3 +58,58 @@ def test_an_error_keeps_the_old_folder(tmp_path):
     with pytest.raises(RuntimeError), files.replacing_folder(folder) as partial:
         raise RuntimeError
     assert (folder / "file").read_text() == "old"
+
+
+def test_a_linked_folder_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "model").symlink_to(tmp_path / "disk")
+    for content in ("old", "new"):
+        with files.replacing_folder(tmp_path / "model") as partial:
+            (partial / "file").write_text(content)
+    assert (tmp_path / "model").is_symlink() and (tmp_path / "disk" / "file").read_text() == "new"
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    with files.replacing_folder(folder) as partial:
+        (partial / "file").write_text("old")
+    rename = os.rename
+
+    def killed(source, target):
+        if ".partial" in str(source):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt), files.replacing_folder(folder):
+        pass
+    monkeypatch.undo()
+    assert not folder.exists()
+    files.recover_folder(folder)
+    assert (folder / "file").read_text() == "old"
+
+
+def test_a_replaced_file_keeps_its_mode(tmp_path):
+    path = tmp_path / "private"
+    path.write_text("old")
+    path.chmod(0o600)
+    files.write(path, "new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pipe_gets_the_content(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write(tmp_path / "pipe", "text")
+    assert os.read(reader, 10) == b"text" and not (tmp_path / "pipe").is_file()
+    os.close(reader)
+
+
+def test_the_name_of_an_open_file_is_written_to(tmp_path):
+    """As with `evaluate.py --json /dev/stdout > all.txt`: what is printed afterwards must reach the same file."""
+    with open(tmp_path / "all.txt", "wb", buffering=0) as file:
+        name = f"/proc/self/fd/{file.fileno()}"
+        files.write(name, "report\n")
+        file.seek(0, os.SEEK_END)
+        file.write(b"after\n")
+    assert (tmp_path / "all.txt").read_text() == "report\nafter\n"

@@ -225,3 +225,26 @@ def test_a_list_of_checksums_that_leaves_a_file_out_is_refused(folder, tmp_path)
         sums.write_text("".join(kept))
         with pytest.raises(InputError, match="does not list"):
             pretrained.verify(tmp_path / "model")
+
+
+def test_keys_that_are_not_true_of_the_saved_model_are_left_out(folder, tmp_path):
+    set_key("num_labels", 9)(folder)
+    set_key("auto_map", {"AutoModel": "code.Model"})(folder)
+    save(model_of(folder), tmp_path / "out", source=folder)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert "num_labels" not in config and "auto_map" not in config and len(config["id2label"]) == 5
+
+
+def test_a_tensor_under_two_names_is_refused(folder):
+    rewrite(folder, lambda t: t.update({"embeddings.LayerNorm.weight": t["bert.embeddings.LayerNorm.weight"]}))
+    with pytest.raises(InputError, match="twice"):
+        load(model_of(folder), folder)
+
+
+def test_labels_with_a_gap_and_a_head_that_is_no_name_are_refused_in_one_line(folder):
+    set_key("id2label", {"0": "O", "2": "B-per"})(folder)
+    with pytest.raises(InputError, match="names each tag"):
+        _ = pretrained.read(folder).tags
+    set_key("ner", {"head": ["x"]})(folder)
+    with pytest.raises(InputError, match="its head is"):
+        _ = pretrained.read(folder).head

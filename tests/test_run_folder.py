@@ -192,3 +192,22 @@ def test_a_resume_says_where_the_bits_may_differ(output, monkeypatch):
     assert len(said) == 2 and "tensorflow: '2.20' -> '2.21'" in said[1]
     run_folder.restore(config, FakeCheckpoints(fingerprint=FakeCheckpoints.fingerprint, environment={"tensorflow": "2.21"}))
     assert len(said) == 3
+
+
+def test_a_dry_run_is_for_one_process_and_a_resume_needs_its_folder():
+    with pytest.raises(InputError, match="--dry-run"):
+        run_folder.named(Config(output="x", dry_run=True), workers=2)
+    with pytest.raises(InputError, match="--resume needs"):
+        run_folder.named(Config(resume=True))
+
+
+def test_a_run_whose_checkpoints_were_emptied_is_not_started_over_its_model(output):
+    written_by_a_run(output)
+    (output / "model").mkdir()
+    config = config_for(output, resume=True)
+    record = '{"step": 1, "validation/f1": 0.5}\n'
+    (output / "metrics.jsonl").write_text(record)  # killed between its first validation and its first checkpoint
+    assert not run_folder._checkpoints_are_gone(output)
+    (output / "metrics.jsonl").write_text(record * 2)
+    with pytest.raises(InputError, match="checkpoints are gone"):
+        run_folder.prepare(config, State())

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ner import bert, strategy, throughput
-from ner.errors import InputError
+from ner.errors import InputError, RunStopped
 from ner.tagger import LinearHead, TaggingModel
 
 
@@ -114,3 +114,28 @@ def test_cpu_replicas_of_several_workers_are_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{}")
     with pytest.raises(InputError, match="--cpu-replicas"):
         strategy.choose("none", cpu_replicas=2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker"}}',
+    ],
+)
+def test_a_tf_config_that_does_not_name_this_worker_is_refused(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match="TF_CONFIG"):
+        strategy.choose("none")
+
+
+def test_a_lost_worker_is_told_from_an_error_of_ones_own():
+    two = strategy.Devices(tf.distribute.get_strategy(), "cpu", "", workers=2)
+    with pytest.raises(RunStopped, match="another worker is gone .Socket closed."), two.watched():
+        raise tf.errors.UnavailableError(None, None, "Graph execution error:\n\nDetected at node x\nSocket closed\n")
+    with pytest.raises(tf.errors.ResourceExhaustedError), two.watched():
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
