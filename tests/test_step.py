@@ -65,7 +65,7 @@ def single(tiny, encoded):
     return first_update(tiny, encoded, 1)
 
 
-@pytest.mark.parametrize(("replicas", "accumulate"), [(2, 1), (4, 1), (1, 4), (2, 2)])
+@pytest.mark.parametrize(("replicas", "accumulate"), [(2, 1), pytest.param(4, 1, marks=pytest.mark.slow), (1, 4), (2, 2)])
 def test_loss_and_gradients_of_many_replicas_and_micro_batches_equal_one(tiny, encoded, single, replicas, accumulate):
     loss, norm, gradients = first_update(tiny, encoded, replicas, accumulate=accumulate)
     assert loss == pytest.approx(single[0], abs=1e-6)
@@ -217,7 +217,7 @@ def test_the_time_waited_for_rows_is_that_of_a_slow_input(tiny, encoded):
         assert (float(metrics.data_seconds) > 0.1) == sleeps
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bfloat16_trains_close_to_float32_and_to_the_same_bits_again(tiny, encoded, single, replicas):
     one, two = (first_update(tiny, encoded, replicas, dtype=tf.bfloat16) for _ in range(2))
     assert one[0] == two[0] and one[1] == two[1]
@@ -226,6 +226,7 @@ def test_bfloat16_trains_close_to_float32_and_to_the_same_bits_again(tiny, encod
     assert one[0] == pytest.approx(single[0], rel=0.02) and one[1] == pytest.approx(single[1], rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_crf_is_the_same_for_every_replica_count(tiny, encoded):
     results = [
         first_update(tiny, encoded, replicas, head="crf", accumulate=accumulate) for replicas, accumulate in ((1, 1), (2, 1), (1, 3))
