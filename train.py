@@ -71,6 +71,8 @@ def train(config: Config, devices: Devices) -> int:
         optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
 
     # --- The update: forward, loss, backward, sum over replicas, clipping, AdamW (ner/step.py) ---
+    # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a file like ner/crf.py, named in HEADS of
+    # ner/pretrained.py. Another optimizer: a class like AdamW in ner/optimizer.py; all its variables are saved.
     compile_all = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
     update = step.make_update(
         devices.strategy,
@@ -117,7 +119,8 @@ def train(config: Config, devices: Devices) -> int:
             # Training: several updates a host call.
             with run.progress_bar(epoch.steps):
                 for call in calls:
-                    # Warm-up, then linear decay to 0 or constant (ner/optimizer.py): one rate for each update of the call.
+                    # One rate for each update of the call: linear warm-up over the first `warmup` of total_steps, then linear decay to
+                    # 0 at total_steps, or constant (ner/optimizer.py).
                     rates = learning_rates(
                         state.step,
                         config.steps_per_call,  # whatever the steps of this call: one shape, one trace
@@ -131,9 +134,11 @@ def train(config: Config, devices: Devices) -> int:
                         metrics = step.wait(update(call.iterator, count, first, tf.constant(rates)))
                     state.step += call.steps
                     state.step_in_epoch += call.steps
-                    # TensorBoard and metrics.jsonl. A skipped update ends the run here, before a save, unless --non-finite skip.
+                    # To TensorBoard and metrics.jsonl. If an update of the call was skipped, the run ends here instead, with the last
+                    # checkpoint as it is, unless --non-finite skip.
                     run.record_updates(call, metrics, float(rates[call.steps - 1]))
-                    # SIGTERM or Ctrl-C, on any worker. After the epoch's last update, validation comes first.
+                    # A checkpoint every --checkpoint-every-steps (host calls are cut to end there) or --checkpoint-every-minutes, and
+                    # after SIGTERM or Ctrl-C on any worker. After the epoch's last update, validation comes first.
                     stop = run.stop_asked()
                     if (stop or run.checkpoint_due()) and state.step_in_epoch < epoch.steps:
                         run.save()

@@ -91,7 +91,7 @@ def make_update(
         # The loss is a mean over the labelled pieces of all replicas, so each divides its sum by their count.
         labelled = tf.reduce_sum(tf.cast(batch.labels != NO_LABEL, tf.float32))
         total = tf.maximum(replica.all_reduce("SUM", labelled), 1.0)
-        # Dropout is a function of (seed, step, replica).
+        # Dropout is a function of (seed, step, replica, micro-batch); `accumulated` folds in the last.
         dropout_seed = fold(fold(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
         loss_share, gradient_shares = accumulated(forward_backward, model, accumulate, batch, total, dropout_seed)
         # Summed over replicas, the loss is the mean over all labelled pieces, and the gradients are its gradients.
@@ -100,7 +100,8 @@ def make_update(
         # Clipping by the global norm of the whole gradient; the optimizer multiplies by the scale.
         norm = tf.linalg.global_norm(gradients)
         scale = tf.minimum(1.0, clip_norm / (norm + 1e-6)) if clip_norm else tf.constant(1.0)
-        # An update that is not finite is skipped: weights, moments and their count stay as they are. Then the run ends (train.py).
+        # An update that is not finite is skipped: weights, moments and their count stay as they are. After the host call
+        # train.py ends the run, unless --non-finite skip.
         finite = tf.math.is_finite(norm) & tf.math.is_finite(mean_loss) & tf.math.is_finite(learning_rate)
         replica.merge_call(optimizer.update, args=(gradients, scale, learning_rate, finite))
         return mean_loss, norm, finite
