@@ -35,6 +35,7 @@ def arguments(tiny, toy_sentences, tmp_path, monkeypatch):
     return [*files, *size, "--learning-rate", "5e-3", "--compute-dtype", "float32", "--tpu", "none"]
 
 
+@pytest.mark.slow
 def test_training_is_that_of_train_py(arguments, tmp_path):
     meter = Rounds()
     ours.training(meter, arguments, score=True)

@@ -196,6 +196,7 @@ def checked(found: dict, text: str) -> None:
     assert f"| {found['entry']['name']} | 1 | {found['test']['f1']:.4f} |" in text and found["commit"] in text
 
 
+@pytest.mark.slow
 def test_an_entry_is_trained_by_train_py_and_scored_on_test(small, folder):
     found = small("ours")
     checked(found, (folder / "RESULTS.md").read_text())

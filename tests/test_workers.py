@@ -120,20 +120,22 @@ def last_lines(outputs):
     return [output.splitlines()[-1] for output in outputs]
 
 
-@pytest.mark.parametrize("differing", ["corpus", pytest.param("seed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("differing", ["corpus", "seed", "length of host calls"])
 def test_workers_that_are_to_train_something_else_are_refused_in_one_line_each(tmp_path, command, corpus, differing):
-    other = ["--seed", 1]
+    other = ["--seed", 1] if differing == "seed" else ["--steps-per-call", 3]
     if differing == "corpus":
         sentences = (corpus / "train.conll").read_text().split("\n\n")
         (tmp_path / "train.conll").write_text("\n\n".join(sentences[1:]))
         other = ["--train", tmp_path / "train.conll"]
     statuses, outputs = end_of_two([*command, "--output", tmp_path / "run"], *other)
     assert statuses == [2, 2], outputs
-    line = "error: the workers have different settings, corpora or encoders; start all of them alike"
+    line = "error: the workers differ in settings, corpus, encoder or number type; start all of them with the same command"
     assert last_lines(outputs) == [line, line] and not any("Traceback" in output for output in outputs)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_bad_input_of_one_worker_ends_the_other_with_one_line(tmp_path, command, corpus):
     bad = tmp_path / "train.conll"
     bad.write_text("alex B-per\nsings Q_per\n\n" + (corpus / "train.conll").read_text())
