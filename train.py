@@ -71,8 +71,9 @@ def train(config: Config, devices: Devices) -> int:
         optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
 
     # --- The update: forward, loss, backward, sum over replicas, clipping, AdamW (ner/step.py) ---
-    # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a file like ner/crf.py, named in HEADS of
-    # ner/pretrained.py. Another optimizer: a class like AdamW in ner/optimizer.py; all its variables are saved.
+    # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a class with loss, to_decode, decode and tensors, in
+    # a file like ner/crf.py, named in HEADS of ner/pretrained.py. Another optimizer: a tf.Module with update and last_update_norm as AdamW
+    # in ner/optimizer.py has them; all its variables are saved.
     compile_all = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
     update = step.make_update(
         devices.strategy,
@@ -90,13 +91,14 @@ def train(config: Config, devices: Devices) -> int:
         rehearsal.rehearse(config, devices.strategy, update, data)
         return 0
 
-    # --- The run: its folder is started. With --resume, weights, Adam's moments and state are restored from the newest intact
-    # checkpoint in it, checkpoints/step-N. ---
+    # --- The run: its folder is started, or continued with --resume ---
+    # A resume needs an intact checkpoints/step-N in it (weights, Adam's moments, state), the same data, encoder and settings, all of which
+    # are compared, and model/, the best so far. The loop goes on behind the last update that the checkpoint holds.
     with Run(config, devices, data, encoder, model, optimizer, dtype) as run:
         state = run.state
         if not state.finished:
             row_lengths = batches.row_lengths(config.batching, data.train.row_length)
-            step.warm_up(
+            step.compile_ahead(
                 update, devices.strategy, row_lengths, rows_per_step=config.rows, most=config.steps_per_call, accumulate=config.accumulate
             )
 
@@ -134,8 +136,8 @@ def train(config: Config, devices: Devices) -> int:
                         metrics = step.wait(update(call.iterator, count, first, tf.constant(rates)))
                     state.step += call.steps
                     state.step_in_epoch += call.steps
-                    # To TensorBoard and metrics.jsonl. If an update of the call was skipped, the run ends here instead, with the last
-                    # checkpoint as it is, unless --non-finite skip.
+                    # To TensorBoard and metrics.jsonl. If an update of the call was skipped, this raises instead: nothing of the call is
+                    # recorded or saved, though its other updates were applied. With --non-finite skip the run goes on.
                     run.record_updates(call, metrics, float(rates[call.steps - 1]))
                     # A checkpoint every --checkpoint-every-steps (host calls are cut to end there) or --checkpoint-every-minutes, and
                     # after SIGTERM or Ctrl-C on any worker. After the epoch's last update, validation comes first.

@@ -63,7 +63,7 @@ def training(meter: worker.Meter, arguments: list[str], score: bool = False) -> 
     shape = {"most": config.steps_per_call, "accumulate": config.accumulate}
     schedule = {"peak": config.learning_rate, "warmup": config.warmup, "schedule": config.schedule}
     row_lengths = batches.row_lengths(config.batching, run.data.train.row_length)
-    step.warm_up(run.update, run.strategy, row_lengths, rows_per_step=config.rows, **shape)
+    step.compile_ahead(run.update, run.strategy, row_lengths, rows_per_step=config.rows, **shape)
     meter.start()
     for number in range(config.epochs):
         epoch = epoch_of(run, number)

@@ -16,7 +16,8 @@ from ner.fused import fold
 from ner.optimizer import AdamW
 from ner.tagger import TaggingModel
 
-LossFunction = Callable[[tf.Tensor, Batch], tf.Tensor]  # (scores float32 [rows, length, tags], batch) -> the sum over labelled pieces
+# (scores float32 [rows, length, tags], batch) -> the sum of the rows' losses, not their mean.
+LossFunction = Callable[[tf.Tensor, Batch], tf.Tensor]
 
 
 class Metrics(NamedTuple):
@@ -88,7 +89,7 @@ def make_update(
     def replica_update(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor):
         """What each replica does with its rows; loss, gradient norm and whether the update was applied come out equal on all."""
         replica = tf.distribute.get_replica_context()
-        # The loss is a mean over the labelled pieces of all replicas, so each divides its sum by their count.
+        # The loss is a mean over the labelled pieces of all replicas (by default each word's first), so each divides by their count.
         labelled = tf.reduce_sum(tf.cast(batch.labels != NO_LABEL, tf.float32))
         total = tf.maximum(replica.all_reduce("SUM", labelled), 1.0)
         # Dropout is a function of (seed, step, replica, micro-batch); `accumulated` folds in the last.
@@ -155,7 +156,9 @@ def wait(metrics: Metrics) -> Metrics:
     return Metrics(*(value.numpy().item() for value in metrics))
 
 
-def warm_up(update, strategy: tf.distribute.Strategy, row_lengths: list[int], *, rows_per_step: int, most: int, accumulate: int) -> None:
+def compile_ahead(
+    update, strategy: tf.distribute.Strategy, row_lengths: list[int], *, rows_per_step: int, most: int, accumulate: int
+) -> None:
     """Trace and compile ``update`` for these row lengths, so that this is not counted as training time.
 
     One update on rows of padding, at a learning rate that is not a number: it is skipped, so nothing changes. most: steps per host call.

@@ -12,7 +12,7 @@ from ner import batches, pretrained
 from ner.errors import RunStopped
 from ner.inference import predict_words
 from ner.optimizer import AdamW
-from ner.step import loss_and_gradients, make_predict, make_update, warm_up
+from ner.step import compile_ahead, loss_and_gradients, make_predict, make_update
 from ner.strategy import mirrored_cpus
 from ner.tagset import TagSet
 from ner.wordpieces import WordPieces
@@ -183,7 +183,7 @@ def test_warming_up_traces_everything_and_changes_nothing(tiny, encoded):
     strategy = strategy_of(1)
     model, optimizer, update = build(tiny, encoded[2], strategy, dropout=0.1)
     before = state_of(model, optimizer)
-    warm_up(update, strategy, [ROW_LENGTH], rows_per_step=2, most=3, accumulate=1)
+    compile_ahead(update, strategy, [ROW_LENGTH], rows_per_step=2, most=3, accumulate=1)
     for a, b in zip(before, state_of(model, optimizer), strict=True):
         np.testing.assert_array_equal(a, b)
     iterator = iter(batches.distribute(strategy, rows_of(encoded, 2), 2))
