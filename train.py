@@ -149,8 +149,7 @@ def train(config: Config, devices: Devices) -> int:
 
             # Validation. A word's scores are those of its first piece; the head makes one tag a word of them. F1 is seqeval's default.
             words, gold = [s.words for s in validation], [s.tags for s in validation]
-            found = inference.predict_words(predict, devices.strategy, data.validation, data.tags.num_tags)
-            predicted, confidence = model.head.decode(found, words)
+            predicted, confidence = inference.tag(predict, devices.strategy, data.validation, model.head, words)
             evaluation = scoring.Evaluation(words, gold, predicted, confidence)
             f1 = evaluation.scores.f1
 

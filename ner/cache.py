@@ -30,7 +30,7 @@ def folder() -> Path:
 
 
 def remembered(
-    kind: str, sources: list[bytes], make: Callable[[], Value], dump: Callable[[Value], bytes], load: Callable[[bytes], Value]
+    kind: str, sources: list[bytes], make: Callable[[], Value], dump: Callable[[Value], bytes | memoryview], load: Callable[[bytes], Value]
 ) -> Value:
     """``load`` of the file kept for (kind, sources); if there is no valid one, ``make()``, whose ``dump`` is then kept.
 
@@ -48,14 +48,14 @@ def remembered(
             return load(payload)
     value = make()
     with contextlib.suppress(OSError):
-        payload = dump(value)
+        content = dump(value)
         with files.replacing(path) as file:
-            file.write(_checksum(payload))
-            file.write(payload)
+            file.write(_checksum(content))
+            file.write(content)
     return value
 
 
-def _checksum(payload: bytes) -> bytes:
+def _checksum(payload: bytes | memoryview) -> bytes:
     digest = hashlib.sha256(code().encode())
     digest.update(payload)
     return digest.digest()

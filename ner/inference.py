@@ -16,6 +16,7 @@ from ner.words import pre_split, tokenize
 
 ROWS = 32  # rows per replica and predict step, whatever the training's were: one shape, and the same numerics everywhere
 FEW_ROWS = 4
+BLOCK = 20_000  # sentences whose scores are held at a time
 
 
 def predict_words(predict, strategy, windows: Windows, num_tags: int) -> np.ndarray:
@@ -38,6 +39,22 @@ def predict_words(predict, strategy, windows: Windows, num_tags: int) -> np.ndar
     if not np.isfinite(found).all():
         raise RunStopped("the model gives NaN or infinite scores: training diverged; train again with a lower --learning-rate")
     return found
+
+
+def tag(predict, strategy, windows: Windows, head, sentences: Sequence[Sequence[str]], *, iob2: bool = True, block: int = BLOCK):
+    """One tag and one score for every word of the sentences, lists of lists: see ``head.decode``.
+
+    Block by block, so that memory holds the scores of ``block`` sentences at a time. windows: of all the sentences, in their order.
+    """
+    tags: list[list[str]] = []
+    confidence: list[list[float]] = []
+    for first in range(0, len(sentences), block):
+        some = sentences[first : first + block]
+        part = windows.of_sentences(first, first + len(some), sum(map(len, some)))
+        more = head.decode(predict_words(predict, strategy, part, len(head.tags)), some, iob2=iob2)
+        tags += more[0]
+        confidence += more[1]
+    return tags, confidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +121,7 @@ class Tagger:
         """
         windows = self.word_pieces.encode(sentences, self.row_length)
         self.cut_words += windows.cut_words
-        found = predict_words(self.predict, self.strategy, windows, len(self.tags))
-        return self.head.decode(found, sentences, iob2=self.iob2)
+        return tag(self.predict, self.strategy, windows, self.head, sentences, iob2=self.iob2)
 
     def __call__(self, texts: Sequence[str], *, split_at_white_space: bool = False) -> list[Tagged]:
         """Tag running texts. Words are split as the corpus is (punctuation apart), or at white space only."""

@@ -54,6 +54,24 @@ class Windows:
         """int64 [windows], word pieces per window with [CLS] and [SEP]."""
         return np.diff(self.starts)
 
+    def of_sentences(self, first: int, end: int, num_words: int) -> Windows:
+        """The windows of sentences [first, end), which have ``num_words`` words; words and sentences are counted from 0 again."""
+        low, high = np.searchsorted(self.sentences, [first, end]).tolist()
+        inside = slice(int(self.starts[low]), int(self.starts[high]))
+        words = self.words[inside]
+        before = words[words >= 0].min(initial=self.num_words)
+        return Windows(
+            pieces=self.pieces[inside],
+            types=self.types[inside],
+            words=np.where(words >= 0, words - before, -1).astype(np.int32),
+            first=self.first[inside],
+            starts=self.starts[low : high + 1] - self.starts[low],
+            sentences=self.sentences[low:high] - np.int32(first),
+            num_words=num_words,
+            cut_words=0,
+            row_length=self.row_length,
+        )
+
     def sentences_of(self, words: np.ndarray) -> list[int]:
         """The sentences (from 0, ascending) that these words, counted over all sentences, belong to; negative ones to none."""
         among = np.isin(self.words, words[words >= 0]) & self.first
@@ -209,10 +227,11 @@ def choose_row_length(lengths: np.ndarray, longest: int) -> int:
     return min(longest, max(64, -(-wanted // 32) * 32))
 
 
-def _dump(windows: Windows) -> bytes:
+def _dump(windows: Windows) -> memoryview:
+    """As bytes, held once: for a large corpus they are its largest object."""
     file = io.BytesIO()
     np.savez(file, **vars(windows))
-    return file.getvalue()
+    return file.getbuffer()
 
 
 def _load(content: bytes) -> Windows:

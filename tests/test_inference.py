@@ -1,8 +1,9 @@
 """Tags of a saved model: IOB2 of one trained here, each word's likeliest of one from elsewhere."""
 
 import numpy as np
+import pytest
 
-from ner import pretrained
+from ner import inference, pretrained
 from ner.inference import Tagger
 
 TAGS = ("B-per", "I-per", "O")
@@ -29,6 +30,32 @@ def test_tags_of_a_model_trained_here_keep_to_iob2_and_others_are_left_as_they_a
     tags, scores = saved(tiny, tmp_path / "elsewhere", bias).tag(words)
     assert tags == [["I-per"] * 3, ["I-per"]]
     np.testing.assert_allclose(np.concatenate(scores), odds[[1] * 4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 2, 7])
+def test_tags_are_the_same_block_by_block_and_no_more_scores_are_held(tiny, tmp_path, monkeypatch, toy_sentences, block):
+    """Over sentences of several windows and without words; the model's weights are random."""
+    source = pretrained.read(tiny)
+    model = pretrained.build(source, TAGS, seed=5)
+    pretrained.load(model, source, head=False)
+    pretrained.save(model, tmp_path / "model", source=source, notes={"row_length": 32})
+    tagger = Tagger.load(tmp_path / "model", compute_dtype="float32")
+    sentences = [[], *(s.words for s in toy_sentences[:20]), [], ["in"] * 100, []]
+    held = []
+    whole = inference.predict_words
+
+    def recorded(*arguments):
+        found = whole(*arguments)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(inference, "predict_words", recorded)
+    expected = tagger.tag(sentences)
+    assert held == [sum(map(len, sentences))]
+    windows = tagger.word_pieces.encode(sentences, tagger.row_length)
+    tags, scores = inference.tag(tagger.predict, tagger.strategy, windows, tagger.head, sentences, block=block)
+    assert tags == expected[0] and sum(held[1:]) == held[0] and len(held) == 1 + -(-len(sentences) // block)
+    np.testing.assert_allclose(np.concatenate(scores), np.concatenate(expected[1]), atol=1e-5)
 
 
 def test_no_words_no_tags(tiny, tmp_path):

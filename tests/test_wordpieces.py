@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from ner import pretrained
 from ner.errors import InputError
-from ner.wordpieces import WordPieces
+from ner.wordpieces import WordPieces, _dump, _load
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +146,16 @@ def test_a_tokenizer_that_runs_in_python_only_is_refused_in_one_line(folder, tin
     with pytest.raises(InputError) as error:
         WordPieces.load(pretrained.read(folder))
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_windows_are_written_to_the_cache_without_copies_of_them(word_pieces):
+    windows = word_pieces.encode([["alex", "lives", "in", "london"]] * 20_000, 64)
+    size = sum(field.nbytes for field in vars(windows).values() if isinstance(field, np.ndarray))
+    tracemalloc.start()
+    try:
+        content = _dump(windows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(content) > size and peak < 2.2 * size  # the buffer, and what it grows by
+    assert np.array_equal(_load(content).pieces, windows.pieces)
