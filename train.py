@@ -53,7 +53,7 @@ def train(config: Config, devices: Devices) -> int:
             run_folder.check(config)
         encoder = pretrained.find(config.encoder, config.encoder_revision)
         data = dataset.prepare(config, encoder, say)
-    validation = data.splits["validation"]
+    words, gold = [s.words for s in data.splits["validation"]], [s.tags for s in data.splits["validation"]]
 
     # --- Model and optimizer: the same variables on every replica ---
     with devices.together(), devices.strategy.scope():
@@ -148,7 +148,6 @@ def train(config: Config, devices: Devices) -> int:
                             raise RunStopped(f"stopped after step {state.step}; --resume continues")
 
             # Validation. A word's scores are those of its first piece; the head makes one tag a word of them. F1 is seqeval's default.
-            words, gold = [s.words for s in validation], [s.tags for s in validation]
             predicted, confidence = inference.tag(predict, devices.strategy, data.validation, model.head, words)
             evaluation = scoring.Evaluation(words, gold, predicted, confidence)
             f1 = evaluation.scores.f1

@@ -9,11 +9,14 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+OPEN_FILE = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+(/task/\d+)?/fd/\d+")
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -56,7 +59,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` is a pipe, a device, or a name of an open file such as /dev/stdout: written to, never replaced."""
     given = os.path.abspath(path)
-    return os.path.exists(given) and (not os.path.isfile(given) or given.startswith(("/dev/", "/proc/")))
+    return os.path.exists(given) and (not os.path.isfile(given) or OPEN_FILE.fullmatch(given) is not None)
 
 
 def write(path: str | os.PathLike[str], content: str | bytes) -> None:

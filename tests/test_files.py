@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
@@ -103,6 +104,15 @@ def test_a_pipe_gets_the_content(tmp_path):
     files.write(tmp_path / "pipe", "text")
     assert os.read(reader, 10) == b"text" and not (tmp_path / "pipe").is_file()
     os.close(reader)
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no /dev/shm to write to")
+def test_an_ordinary_file_in_dev_is_replaced():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for content in ("old", "new"):
+            files.write(f"{folder}/scores.json", content)
+        with open(f"{folder}/scores.json") as file:
+            assert file.read() == "new"
 
 
 def test_the_name_of_an_open_file_is_written_to(tmp_path):
