@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def train(config: Config, devices: Devices) -> int:
     began = time.monotonic()
     import tensorflow as tf
 
-    from ner import batches, card, dataset, inference, pretrained, rehearsal, run_folder, scoring, step, strategy
+    from ner import batches, budget, card, dataset, inference, pretrained, rehearsal, run_folder, scoring, step, strategy
     from ner.optimizer import AdamW, learning_rates
     from ner.progress import say
     from ner.run import Run
@@ -53,6 +54,8 @@ def train(config: Config, devices: Devices) -> int:
             run_folder.check(config)
         encoder = pretrained.find(config.encoder, config.encoder_revision)
         data = dataset.prepare(config, encoder, say)
+    config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation)  # what was not given, by the corpus
+    say(budget.line(config, data.train))
     words, gold = [s.words for s in data.splits["validation"]], [s.tags for s in data.splits["validation"]]
 
     # --- Model and optimizer: the same variables on every replica ---
@@ -98,9 +101,11 @@ def train(config: Config, devices: Devices) -> int:
         state = run.state
         if not state.finished:
             row_lengths = batches.row_lengths(config.batching, data.train.row_length)
-            step.compile_ahead(
+            update_seconds = step.compile_ahead(
                 update, devices.strategy, row_lengths, rows_per_step=config.rows, most=config.steps_per_call, accumulate=config.accumulate
             )
+            seconds = budget.seconds(config, data.train, data.validation, update_seconds)
+            say(f"time: about {budget.in_words(seconds)} of training and validation, {update_seconds:.2f} s an update")
 
         while not state.finished:
             # The epoch's rows: a function of (seed, epoch) alone.
@@ -114,7 +119,7 @@ def train(config: Config, devices: Devices) -> int:
                 epoch,
                 state.step_in_epoch,
                 most=config.steps_per_call,
-                every=config.checkpoint_every_steps,
+                stops=run.stops(epoch.steps),  # where a validation or a checkpoint is due
                 accumulate=config.accumulate,
             )
 
@@ -134,42 +139,45 @@ def train(config: Config, devices: Devices) -> int:
                     with run.clock():
                         count, first = tf.constant(call.steps, tf.int64), tf.constant(state.step, tf.int64)
                         metrics = step.wait(update(call.iterator, count, first, tf.constant(rates)))
-                    state.step += call.steps
-                    state.step_in_epoch += call.steps
+                    state.advance(call.steps, epoch.steps)
                     # To TensorBoard and metrics.jsonl. If an update of the call was skipped, this raises instead: nothing of the call is
                     # recorded or saved, though its other updates were applied. With --non-finite skip the run goes on.
                     run.record_updates(call, metrics, float(rates[call.steps - 1]))
-                    # A checkpoint every --checkpoint-every-steps (host calls are cut to end there) or --checkpoint-every-minutes, and
-                    # after SIGTERM or Ctrl-C on any worker. After the epoch's last update, validation comes first.
+
+                    # Validation: every `validate_every` updates, and after the last. A word's scores are those of its first piece; the
+                    # head makes one tag a word of them. F1 is seqeval's default.
+                    validated = run.validation_due()
+                    if validated:
+                        predicted, confidence = inference.tag(predict, devices.strategy, data.validation, model.head, words)
+                        evaluation = scoring.Evaluation(words, gold, predicted, confidence)
+                        # The best model so far is kept; the first one always is.
+                        best = state.validated(evaluation.scores.f1)
+                        if best and devices.chief:
+                            sizes = {name: len(sentences) for name, sentences in data.splits.items()}
+                            seconds = time.monotonic() - began
+                            text = card.model_card(config, evaluation.scores, splits=sizes, device=device_line, seconds=seconds)
+                            notes = {
+                                "row_length": data.train.row_length,
+                                "case": config.case,
+                                "head": config.head,
+                                "compute_dtype": dtype.name,
+                            }
+                            notes |= {"validation": evaluation.scores.as_dict()}
+                            pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes)
+                        state.finished = state.epoch == config.epochs or 0 < config.patience <= state.not_better
+                        run.record_validation(evaluation, best, epoch.steps)
+
+                    # A checkpoint: after each validation; every --checkpoint-every-steps or --checkpoint-every-minutes; and after
+                    # SIGTERM or Ctrl-C on any worker.
                     stop = run.stop_asked()
-                    if (stop or run.checkpoint_due()) and state.step_in_epoch < epoch.steps:
+                    if validated or stop or run.checkpoint_due():
                         run.save()
-                        if stop:
-                            raise RunStopped(f"stopped after step {state.step}; --resume continues")
+                    if state.finished:
+                        break
+                    if stop:
+                        raise RunStopped(f"stopped after step {state.step}; --resume continues")
 
-            # Validation. A word's scores are those of its first piece; the head makes one tag a word of them. F1 is seqeval's default.
-            predicted, confidence = inference.tag(predict, devices.strategy, data.validation, model.head, words)
-            evaluation = scoring.Evaluation(words, gold, predicted, confidence)
-            f1 = evaluation.scores.f1
-
-            # The best model (best_f1 starts below 0, so the first epoch is always saved), then the checkpoint.
-            state.epoch, state.step_in_epoch = state.epoch + 1, 0
-            best = f1 > state.best_f1
-            if best:
-                state.best_f1, state.best_epoch = f1, state.epoch
-            if best and devices.chief:
-                sizes = {name: len(sentences) for name, sentences in data.splits.items()}
-                text = card.model_card(config, evaluation.scores, splits=sizes, device=device_line, seconds=time.monotonic() - began)
-                notes = {"row_length": data.train.row_length, "case": config.case, "head": config.head, "compute_dtype": dtype.name}
-                notes |= {"validation": evaluation.scores.as_dict()}
-                pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes)
-            state.finished = state.epoch == config.epochs or 0 < config.patience <= state.epoch - state.best_epoch
-            run.record_epoch(evaluation, best)
-            run.save()
-            if run.stop_asked() and not state.finished:
-                raise RunStopped(f"stopped after epoch {state.epoch}; --resume continues")
-
-    say(f"best validation F1 {state.best_f1} (seqeval default mode) in epoch {state.best_epoch}; model in {run.folder / 'model'}")
+    say(f"best validation F1 {state.best_f1} (seqeval default mode) after step {state.best_step}; model in {run.folder / 'model'}")
     say(f"next: python evaluate.py --ckpt {run.folder}    tensorboard --logdir {run.folder.parent} --host localhost")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from benchmarks import worker
 
 def prepare(arguments: list[str]) -> SimpleNamespace:
     """What train.py has before its loop, for ``train.py ARGUMENTS``; ``update`` and ``predict`` are the functions of ner/step.py."""
-    from ner import dataset, pretrained, step, strategy
+    from ner import budget, dataset, pretrained, step, strategy
     from ner.config import train_config
     from ner.optimizer import AdamW
     from ner.progress import say
@@ -27,6 +28,7 @@ def prepare(arguments: list[str]) -> SimpleNamespace:
     dtype, jit = strategy.compute_dtype(config.compute_dtype, devices.kind), devices.kind == "gpu"
     encoder = pretrained.find(config.encoder)
     data = dataset.prepare(config, encoder, say)
+    config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation)
     options = {"head": config.head, "case": config.case, "dropout": config.dropout, "encoder_dropout": config.encoder_dropout}
     model = pretrained.build(encoder, data.tags.names, **options, compute_dtype=dtype, seed=config.seed)
     pretrained.load(model, encoder, head=False)

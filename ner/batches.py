@@ -7,7 +7,7 @@ predictions are those of the unpacked sentences, and one static shape serves the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -214,32 +214,32 @@ class Call(NamedTuple):
     rows: Batch
 
 
-def host_calls(strategy, epoch: Epoch, first: int, *, most: int, every: int = 0, accumulate: int = 1) -> Iterator[Call]:
-    """An epoch from step ``first`` on, as host calls of at most ``most`` steps, one bucket each, none crossing a multiple of ``every``."""
+def host_calls(strategy, epoch: Epoch, first: int, *, most: int, stops: Collection[int] = (), accumulate: int = 1) -> Iterator[Call]:
+    """An epoch from step ``first`` on, as host calls of at most ``most`` steps, one bucket each, that end where ``stops`` says.
+
+    stops: numbers of steps of this epoch after which a host call ends.
+    """
     begins = epoch.begins(first)
     iterators = {
         bucket: iter(distribute(strategy, epoch.buckets[bucket], epoch.rows_per_step, first_step=begins[bucket], accumulate=accumulate))
         for bucket in np.unique(epoch.order[first:]).tolist()  # a bucket may be used up already
     }
-    for bucket, steps in split_calls(epoch.order, first, most=most, every=every):
+    for bucket, steps in split_calls(epoch.order, first, most=most, stops=stops):
         begin = begins[bucket] * epoch.rows_per_step
         begins[bucket] += steps
         yield Call(steps, iterators[bucket], epoch.buckets[bucket].take(slice(begin, begins[bucket] * epoch.rows_per_step)))
 
 
-def split_calls(order: np.ndarray, first: int, *, most: int, every: int = 0) -> list[tuple[int, int]]:
+def split_calls(order: np.ndarray, first: int, *, most: int, stops: Collection[int] = ()) -> list[tuple[int, int]]:
     """(bucket, steps) of each host call: see ``host_calls``. order: the bucket of each step, int64 [steps]."""
+    ends = {len(order), *stops, *(np.flatnonzero(np.diff(order)) + 1).tolist()}  # at a stop, and before another bucket's steps
     calls = []
     step = first
-    while step < len(order):
-        end = min(step + most, len(order))
-        if every:
-            end = min(end, step + every - step % every)
-        other = np.flatnonzero(order[step:end] != order[step])
-        if len(other):
-            end = step + int(other[0])
-        calls.append((int(order[step]), end - step))
-        step = end
+    for end in sorted(end for end in ends if first < end <= len(order)):
+        while step < end:
+            steps = min(most, end - step)
+            calls.append((int(order[step]), steps))
+            step += steps
     return calls
 
 

@@ -29,11 +29,12 @@ class State:
         epoch: epochs done.
         step, step_in_epoch: updates done over the run, and in the current epoch.
         total_steps: updates of the whole run, counted on its first epoch; the learning rate follows it.
-        best_f1, best_epoch: validation F1 of the best epoch so far, and which it is (from 1).
+        best_f1, best_step: the best validation F1 so far, and after how many updates it was.
+        not_better: validations since then.
         finished: whether the run is at its end.
         seconds: wall-clock time of the updates; tracing, compiling, evaluating and saving are not in it.
-        epoch_updates, epoch_loss, epoch_pieces, epoch_seconds: of the current epoch: updates not skipped, the sum of their losses,
-            real word pieces, seconds.
+        recent_updates, recent_loss, recent_pieces, recent_seconds: since the last validation: updates not skipped, the sum of their
+            losses, real word pieces, seconds.
     """
 
     epoch: int = 0
@@ -41,13 +42,29 @@ class State:
     step_in_epoch: int = 0
     total_steps: int = 0
     best_f1: float = -1.0
-    best_epoch: int = 0
+    best_step: int = 0
+    not_better: int = 0
     finished: bool = False
     seconds: float = 0.0
-    epoch_updates: int = 0
-    epoch_loss: float = 0.0
-    epoch_pieces: int = 0
-    epoch_seconds: float = 0.0
+    recent_updates: int = 0
+    recent_loss: float = 0.0
+    recent_pieces: int = 0
+    recent_seconds: float = 0.0
+
+    def advance(self, steps: int, epoch_steps: int) -> None:
+        """Go on by the ``steps`` updates of a host call, and behind an epoch's last to the start of the next."""
+        self.step += steps
+        self.step_in_epoch += steps
+        if self.step_in_epoch == epoch_steps:
+            self.epoch, self.step_in_epoch = self.epoch + 1, 0
+
+    def validated(self, f1: float) -> bool:
+        """Take note of a validation; whether it is the best so far (the first one always is)."""
+        if f1 > self.best_f1:
+            self.best_f1, self.best_step, self.not_better = f1, self.step, 0
+            return True
+        self.not_better += 1
+        return False
 
 
 class Checkpoints:

@@ -21,9 +21,9 @@ DataType = Literal["auto", "float32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Fine-tune a BERT encoder for named-entity recognition. Every flag is also a key of the TOML files in experiments/, written there
-    with underscores. A flag wins over the TOML file, and the TOML file over the default. If one of --data, --train, --validation and
-    --test is given, the TOML file's corpus is not used at all."""
+    """Fine-tune a BERT encoder for named-entity recognition. What is not given is chosen to suit the corpus. Every flag is also a key of
+    the TOML files in experiments/, written there with underscores. A flag wins over the TOML file, and the TOML file over the default. If
+    one of --data, --train, --validation and --test is given, the TOML file's corpus is not used at all."""
 
     data: str | None = key(
         None,
@@ -36,7 +36,11 @@ class Config:
     )
     train: str | None = key(None, "Training file. It goes with --validation and replaces --data.", free=True, source=True, path=True)
     validation: str | None = key(
-        None, "Validation file. It is scored after each epoch, and the best epoch's model is kept.", free=True, source=True, path=True
+        None,
+        "Validation file. It is scored again and again during training, and the best model is kept.",
+        free=True,
+        source=True,
+        path=True,
     )
     test: str | None = key(
         None,
@@ -54,8 +58,9 @@ class Config:
     )
     split_seed: int = key(0, "Seed of the hash that splits --data.", low=0, high=2**31 - 1)
     unseen_tags: Literal["refuse", "missed"] = key(
-        "refuse",
-        "What to do if validation or test has a tag that training lacks. refuse: end with an error; missed: count its entities as missed.",
+        "missed",
+        "What to do if validation or test has an entity type that training lacks. missed: warn, and count its entities as missed; "
+        "refuse: end with an error.",
     )
 
     encoder: str = key(
@@ -68,9 +73,9 @@ class Config:
         None, "Commit of the checkpoint on the hub. Without it: the copy in the hub's cache, else the newest.", free=True
     )
     case: bool = key(
-        False,
+        None,
         "Tell an uncased encoder how each word is written (small letters, Capitalised, ALL CAPITALS, mixed) by token types. "
-        "Leave it off with a cased encoder.",
+        "Without it: on if the vocabulary does not tell capitals from small letters and the corpus has both.",
     )
     head: Literal["linear", "crf"] = key(
         "linear",
@@ -93,9 +98,9 @@ class Config:
         group="batches",
     )
     rows: int = key(
-        16,
+        None,
         "Rows per update, all replicas together. They are split evenly; empty rows fill up the last share. With padded rows this is the "
-        "number of sentences per update.",
+        "number of sentences per update. Without it: by the size of the corpus (ner/budget.py).",
         low=1,
         high=2**20,
     )
@@ -112,7 +117,13 @@ class Config:
     )
     label_pieces: Literal["first", "all"] = key("first", "Which word pieces of a word count in the loss: its first, or all of them.")
 
-    epochs: int = key(3, "Passes over the training sentences.", low=1, high=10**6, group="optimization")
+    epochs: int = key(
+        None,
+        "Passes over the training sentences. Without it: by the size of the corpus (ner/budget.py).",
+        low=1,
+        high=10**6,
+        group="optimization",
+    )
     learning_rate: float = key(4e-4, "Highest learning rate, reached at the end of the warm-up.", low=0, high=10)
     schedule: Literal["linear", "constant"] = key("linear", "After the warm-up the learning rate falls linearly to 0, or stays constant.")
     warmup: float = key(0.1, "Fraction of all updates in which the learning rate rises from 0.", low=0, high=1)
@@ -120,7 +131,14 @@ class Config:
         0.01, "Decoupled weight decay (AdamW) of kernels and embeddings. Biases and LayerNorm are not decayed.", low=0, high=10
     )
     clip_norm: float = key(1.0, "Gradients with a larger global norm are scaled down to it. 0: never.", low=0, high=10**9)
-    patience: int = key(0, "Stop after this many epochs without a better validation F1. 0: never.", low=0, high=10**6)
+    validate_every: int = key(
+        None,
+        "Updates between two validations; the last update is followed by one in any case. 0: after each epoch. Without it: as often as "
+        "validation takes little of the time (ner/budget.py).",
+        low=0,
+        high=10**9,
+    )
+    patience: int = key(0, "Stop after this many validations without a better F1. 0: never.", low=0, high=10**6)
     non_finite: Literal["stop", "skip"] = key(
         "stop", "What to do if the loss or a gradient is NaN or infinite: stop the run, or skip that update.", free=True
     )
@@ -162,11 +180,11 @@ class Config:
     overwrite: bool = key(False, "Delete the run that is in the output folder, and start anew.", free=True)
     resume: bool = key(False, "Continue the run in the output folder with its own settings; start it if there is none.", free=True)
     checkpoint_every_steps: int = key(
-        0, "Write a checkpoint as well after this many updates. 0: only after each epoch.", low=0, high=10**9, free=True
+        0, "Write a checkpoint as well after this many updates. 0: only after each validation.", low=0, high=10**9, free=True
     )
     checkpoint_every_minutes: float = key(
         0.0,
-        "Write a checkpoint as well when the last one is this many minutes old. 0: only after each epoch.",
+        "Write a checkpoint as well when the last one is this many minutes old. 0: only after each validation.",
         low=0,
         high=10**6,
         free=True,
@@ -181,7 +199,7 @@ class Config:
                 raise InputError(f"{field.name} {value!r} is not Unicode text", hint="rename the file, or give another name")
         if self.learning_rate * self.weight_decay >= 1:
             raise InputError("learning_rate x weight_decay is 1 or more: an update would take all of a weight", hint="lower one of them")
-        if self.accumulate > self.rows:
+        if self.rows is not None and self.accumulate > self.rows:
             raise InputError(f"{self.rows} rows do not fill {self.accumulate} micro-batches", hint="lower accumulate, or raise rows")
         if self.head == "crf" and self.label_pieces == "all":
             what = "head = crf does not go with label_pieces = all: a CRF's chain has one piece a word"

@@ -108,7 +108,7 @@ def _add(group: Any, field: dataclasses.Field, kind: Any) -> argparse.Action:
 def _facts(field: dataclasses.Field, kind: Any) -> str:
     """Default and range, for the end of the help text. No default is shown where the text says what is chosen without the flag."""
     facts = []
-    if kind is bool:
+    if kind is bool and field.default is not None:
         facts.append(f"default: {'on' if field.default else 'off'}")
     elif field.default not in (None, REQUIRED, ()):
         facts.append(f"default: {field.default}")

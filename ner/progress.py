@@ -1,4 +1,4 @@
-"""What the programs say: lines, the table of scores, and while a run works a live bar on a terminal and one line per epoch."""
+"""What the programs say: lines, the table of scores, and while a run works a live bar on a terminal and one line per validation."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def epoch_bar(epoch: int, epochs: int, steps: int, done: int) -> Iterator:
         yield lambda count, loss, rate: progress.update(task, advance=count, loss=loss, rate=rate)
 
 
-def epoch_line(epoch: int, epochs: int, loss: float, scores: Scores, rate: float, best: bool) -> None:
-    """The epoch in a line, and on a terminal the table per type under it."""
+def validation_line(done: float, epochs: int, loss: float, scores: Scores, rate: float, best: bool) -> None:
+    """A validation after ``done`` epochs, whole or not, in a line, and on a terminal the table per type under it."""
     say(
-        f"epoch {epoch}/{epochs}  loss {loss:.4f}  validation F1 {scores.f1:.4f} ({MODE})  strict {scores.f1_strict:.4f}  "
+        f"epoch {round(done, 2):g}/{epochs}  loss {loss:.4f}  validation F1 {scores.f1:.4f} ({MODE})  strict {scores.f1_strict:.4f}  "
         f"precision {scores.precision:.4f}  recall {scores.recall:.4f}  macro F1 {scores.macro_f1:.4f}  {rate:,.0f} tokens/s"
         f"{'  best so far' if best else ''}"
     )

@@ -23,6 +23,7 @@ from ner.errors import InputError, RunStopped
 from ner.optimizer import AdamW
 from ner.pretrained import Pretrained
 from ner.progress import say
+from ner.scoring import Scores
 from ner.step import Metrics
 from ner.strategy import Devices
 from ner.tagger import TaggingModel
@@ -134,11 +135,11 @@ class Run:
             self._not_finite(call, metrics.first_skipped, skipped)
         pieces, size = int(np.count_nonzero(call.rows.segments)), call.rows.segments.size
         state.seconds += seconds
-        state.epoch_seconds += seconds
-        state.epoch_pieces += pieces
+        state.recent_seconds += seconds
+        state.recent_pieces += pieces
         if skipped < call.steps:
-            state.epoch_loss += loss * (call.steps - skipped)
-            state.epoch_updates += call.steps - skipped
+            state.recent_loss += loss * (call.steps - skipped)
+            state.recent_updates += call.steps - skipped
         self._write_pending()
         self.pending = {
             "train/loss": loss,
@@ -154,7 +155,7 @@ class Run:
         }
         if self.peak:
             self.pending["train/mfu"] = self.pending["train/model_flops_per_second"] / self.peak
-        self.pending_at = state.step, state.epoch + 1
+        self.pending_at = state.step, state.epoch + (state.step_in_epoch > 0)
         self.advance_bar(call.steps, loss, pieces / seconds)
 
     def _write_pending(self) -> None:
@@ -177,12 +178,25 @@ class Run:
             raise RunStopped(f"{message}; lower --learning-rate, or --non-finite skip skips such updates")
         say(f"warning: {message}; {skipped} of its {call.steps} updates skipped")
 
-    # --- saving ---
+    # --- when to validate and to save ---
+
+    def stops(self, epoch_steps: int) -> list[int]:
+        """The steps of the current epoch, of ``epoch_steps``, after which a host call must end: to validate or to save."""
+        begin = self.state.step - self.state.step_in_epoch
+        intervals = {self.config.validate_every, self.config.checkpoint_every_steps} - {0}
+        return [step - begin for n in intervals for step in range(begin + n - begin % n, begin + epoch_steps + 1, n)]
+
+    def validation_due(self) -> bool:
+        """Whether to validate now: after the last update, and before it every --validate-every updates, or after each epoch."""
+        state, every = self.state, self.config.validate_every
+        if state.epoch == self.config.epochs or every == 0:
+            return state.step_in_epoch == 0
+        return state.step % every == 0 and state.step + every // 2 <= state.total_steps  # not just before the last one
 
     def checkpoint_due(self) -> bool:
         """Whether --checkpoint-every-steps or --checkpoint-every-minutes asks for a checkpoint now."""
         steps, minutes = self.config.checkpoint_every_steps, self.config.checkpoint_every_minutes
-        by_steps = steps > 0 and self.state.step_in_epoch % steps == 0
+        by_steps = steps > 0 and self.state.step % steps == 0
         return by_steps or 0 < 60 * minutes <= time.monotonic() - self.checkpoints.saved
 
     def save(self) -> None:
@@ -191,23 +205,27 @@ class Run:
         self.dashboard.flush()
         self.checkpoints.save(self.state)
 
-    # --- epochs ---
+    # --- validations ---
 
-    def record_epoch(self, evaluation, best: bool) -> None:
-        """Log a validation (``ner.scoring.Evaluation``), print the epoch's line, and start the next epoch's sums."""
+    def record_validation(self, evaluation, best: bool, epoch_steps: int) -> None:
+        """Log a validation (``ner.scoring.Evaluation``), print its line, and start anew the sums from one to the next."""
         state = self.state
-        loss = state.epoch_loss / state.epoch_updates if state.epoch_updates else float("nan")
-        rate = state.epoch_pieces / state.epoch_seconds if state.epoch_seconds else float("nan")
-        state.epoch_loss = state.epoch_seconds = 0.0
-        state.epoch_pieces = state.epoch_updates = 0
-        last_loss = self.pending["train/loss"]
+        loss = state.recent_loss / state.recent_updates if state.recent_updates else float("nan")
+        rate = state.recent_pieces / state.recent_seconds if state.recent_seconds else float("nan")
+        state.recent_loss = state.recent_seconds = 0.0
+        state.recent_pieces = state.recent_updates = 0
         self.dashboard.validation(state.step, evaluation)
         self.pending |= validation_scalars(evaluation)
-        self.pending_at = state.step, state.epoch
-        progress.epoch_line(state.epoch, self.config.epochs, loss, evaluation.scores, rate, best)
+        epochs = state.epoch + state.step_in_epoch / epoch_steps
+        progress.validation_line(epochs, self.config.epochs, loss, evaluation.scores, rate, best)
+        if state.finished:
+            self._warn(evaluation.scores, self.pending["train/loss"])
+
+    def _warn(self, scores: Scores, last_loss: float) -> None:
+        """Warn at the end of a run that has learnt nothing."""
         tags = np.bincount(self.data.targets.tag_ids) / max(1, len(self.data.targets.tag_ids))
         guessing = float(-np.sum(tags[tags > 0] * np.log(tags[tags > 0])))  # the loss of always answering the tags' frequencies
-        if evaluation.scores.f1 == 0.0 and evaluation.scores.entities:
+        if scores.f1 == 0.0 and scores.entities:
             say("warning: validation F1 is 0: no entity was found; more epochs or another learning rate may be needed")
         if last_loss > guessing:
             say(f"warning: the loss is above {guessing:.4f}, that of guessing tags by their frequency; --learning-rate may be too high")

@@ -18,7 +18,7 @@ from ner.sentences import TAG_RULE, Sentence, is_tag
 class TagSet:
     """The tags a model can predict, in the order of their ids.
 
-    They are exactly the tags of the training sentences: a type that occurs only with B- gets no I- tag.
+    ``O``, and B- and I- of each type of the training sentences, also of a type that has one-word entities only.
     """
 
     names: tuple[str, ...]
@@ -31,11 +31,12 @@ class TagSet:
 
     @classmethod
     def fit(cls, sentences: Iterable[Sentence]) -> TagSet:
-        """The tags of the training sentences, sorted as scikit-learn's LabelEncoder sorts them."""
+        """The tags of training sentences in IOB2, sorted as scikit-learn's LabelEncoder sorts them."""
         from sklearn.preprocessing import LabelEncoder
 
-        encoder = LabelEncoder().fit(list(_distinct(sentences)))  # given all tags it would find the same classes, only slower
-        return cls(tuple(str(name) for name in encoder.classes_))
+        types = {tag[2:] for tag in _distinct(sentences) - {"O"}}
+        names = ["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")]
+        return cls(tuple(str(name) for name in LabelEncoder().fit(names).classes_))
 
     @property
     def num_tags(self) -> int:

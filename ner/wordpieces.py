@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from ner import cache
 from ner.errors import InputError
 
+SOME_WORDS = 10_000  # enough to see how a vocabulary treats capitals
 CASES = 5  # token types of a model that is told its words' case: not known, and the four of ``word_case``
 
 
@@ -113,6 +114,19 @@ class WordPieces:
             words = [w.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for w in words]
             encodings = self.tokenizer.encode_batch_fast([[w] for w in words], is_pretokenized=True, add_special_tokens=False)
         return [e.ids or [self.unk] for e in encodings]
+
+    def lacks_case(self, sentences: Sequence[Sequence[str]]) -> bool:
+        """Whether capitals tell something in these sentences that the pieces do not.
+
+        They do if at least a tenth of the sentences has a word with a capital beside one without, and the vocabulary reads at least nine
+        in ten of such words as it reads them in small letters.
+        """
+        mixed = [s for s in sentences if any(word != word.lower() for word in s) and any(word != word.upper() for word in s)]
+        if 10 * len(mixed) < len(sentences):
+            return False
+        capitals = list(dict.fromkeys(word for s in mixed for word in s if word != word.lower()))[:SOME_WORDS]
+        pairs = zip(self.encode_words(capitals), self.encode_words([word.lower() for word in capitals]), strict=True)
+        return sum(written == small for written, small in pairs) >= 0.9 * len(capitals)
 
     def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512) -> Windows:
         """``encode``, kept on disk under the hash of the words, the tokenizer and what is asked for."""

@@ -97,10 +97,11 @@ def test_epochs_differ_and_are_a_function_of_seed_and_epoch(encoded):
 def test_calls_cover_the_rest_of_the_epoch_and_end_at_checkpoints(encoded, first):
     windows, tag_ids, _ = encoded
     epoch = batches.make_epoch(windows, batches.Targets(tag_ids), batching="buckets", rows_per_step=4, seed=0, epoch=0)
-    calls = batches.split_calls(epoch.order, first, most=4, every=3)
+    stops = range(3, epoch.steps + 1, 3)
+    calls = batches.split_calls(epoch.order, first, most=4, stops=stops)
     ends = first + np.cumsum([steps for _, steps in calls])
     assert ends[-1] == epoch.steps and all(steps <= 4 for _, steps in calls)
-    assert {e for e in range(3, epoch.steps + 1, 3) if e > first} <= set(ends.tolist())
+    assert {stop for stop in stops if stop > first} <= set(ends.tolist())
     assert [bucket for bucket, steps in calls for _ in range(steps)] == epoch.order[first:].tolist()
 
 

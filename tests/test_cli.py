@@ -144,7 +144,7 @@ except SystemExit as end:
         assert name in shown
         assert " ".join(field.metadata["help"].split()[:2]) in shown
     if program == "train":
-        for part in ("default: 16; from 1 to 1,048,576", "(default: linear)", "--case, --no-case", "--head {linear,crf}", "optimization:"):
+        for part in ("default: 0.3; from 0 to 0.99", "(default: linear)", "--case, --no-case", "--head {linear,crf}", "optimization:"):
             assert part in shown
 
 

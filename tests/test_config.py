@@ -26,7 +26,7 @@ def test_a_flag_beats_the_toml_and_the_toml_beats_the_default(tmp_path):
 @pytest.mark.parametrize(("flags", "case"), [([], True), (["--case"], True), (["--no-case"], False), (["--case", "--no-case"], False)])
 def test_a_switch_can_be_given_both_ways_whatever_the_toml_says(flags, case):
     assert train_config(["--config", MINILM, *flags]).case is case
-    assert train_config(flags).case is (case if flags else False)
+    assert train_config(flags).case is (case if flags else None)
 
 
 def test_a_data_flag_replaces_the_tomls_whole_data_source_but_not_the_seed_of_its_split(tmp_path):
@@ -147,6 +147,7 @@ RECIPE = {  # what most experiments have in common, whatever the defaults become
     "warmup": 0.1,
     "weight_decay": 0.01,
     "clip_norm": 1.0,
+    "validate_every": 0,
     "patience": 0,
     "seed": 0,
 }

@@ -18,7 +18,23 @@ from ner import formats
 def flags(corpus, tiny):
     return [
         *("--train", corpus / "train.conll", "--validation", corpus / "validation.conll", "--encoder", tiny, "--tpu", "none"),
-        *("--epochs", 3, "--rows", 4, "--row-length", 64, "--learning-rate", "2e-2", "--dropout", 0.1, "--encoder-dropout", 0),
+        *(
+            "--no-case",
+            "--validate-every",
+            0,
+            "--epochs",
+            3,
+            "--rows",
+            4,
+            "--row-length",
+            64,
+            "--learning-rate",
+            "2e-2",
+            "--dropout",
+            0.1,
+            "--encoder-dropout",
+            0,
+        ),
         *("--head", "crf", "--steps-per-call", 2, "--checkpoint-every-steps", 3, "--compute-dtype", "float32"),
     ]
 
@@ -34,7 +50,7 @@ def trained(flags, tmp_path_factory):
 
 
 def test_it_learns_transitions_and_tags(trained):
-    assert max(scores(trained[0])) > 0.3
+    assert max(scores(trained[0])) > 0.2
     tensors = load_file(trained[0] / "model" / "crf.safetensors")
     tags = len(json.loads((trained[0] / "model" / "config.json").read_text())["id2label"])
     assert sorted(tensor.shape for tensor in tensors.values()) == [(tags,), (tags,), (tags, tags)]

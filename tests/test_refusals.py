@@ -45,7 +45,7 @@ def test_a_bad_file_is_refused_as_training_or_validation_file(call, tmp_path, ro
 
 
 TAGS = {  # what: (train, validation, flags, a part of the message)
-    "tags unseen in training": (GOOD, b"x B-art\n\n", [], "B-art"),
+    "tags unseen in training": (GOOD, b"x B-art\n\n", ["--unseen-tags", "refuse"], "B-art"),
     "IOB1 and IOBES mixed": (b"a I-x\n\nb S-x\nc E-y\n\n", GOOD, [], "train.conll"),
     "only O": (b"a O\n\nb O\n\n", b"a O\n\n", [], "only O"),
     "one sentence": (b"a B-x\n\n", b"a B-x\n\n", [], "1 training sentence"),

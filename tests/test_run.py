@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ner.checkpoint import State
 from ner.config import Config
 from ner.run import Run
 from ner.strategy import Devices
@@ -21,7 +22,7 @@ def run(tmp_path):
     run = Run.__new__(Run)
     run.config, run.folder, run.asked = Config(), tmp_path / "run", False
     run.devices = Devices(strategy=None, kind="cpu", reason="a test")
-    run.state, run.checkpoints = SimpleNamespace(step_in_epoch=6), SimpleNamespace(saved=time.monotonic())
+    run.state, run.checkpoints = State(step=6, step_in_epoch=2, epoch=1, total_steps=8), SimpleNamespace(saved=time.monotonic())
     return run
 
 
@@ -75,7 +76,7 @@ def test_a_full_disk_is_reported_with_the_run_folder_where_python_names_no_file(
     ],
 )
 def test_a_checkpoint_is_due_by_steps_or_by_minutes(run, monkeypatch, settings, due):
-    """Six updates into the epoch, two minutes after the last checkpoint."""
+    """Six updates into the run, two minutes after the last checkpoint."""
     monkeypatch.setattr(time, "monotonic", lambda: run.checkpoints.saved + 120.0)
     run.config = Config(**settings)
     assert run.checkpoint_due() is due

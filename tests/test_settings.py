@@ -25,6 +25,7 @@ CALL = 2  # updates a host call
 def flags(corpus, tiny):
     return [
         *("--train", corpus / "train.conll", "--validation", corpus / "validation.conll", "--encoder", tiny, "--tpu", "none"),
+        *("--no-case", "--validate-every", 0),
         *("--epochs", 2, "--rows", 4, "--row-length", 64, "--learning-rate", "1e-2", "--dropout", 0, "--encoder-dropout", 0),
         *("--steps-per-call", CALL, "--compute-dtype", "float32"),
     ]
@@ -110,6 +111,20 @@ def test_buckets_are_traced_before_the_clock_and_resumed_inside_an_epoch(flags, 
     continue_to_the_same_bits(whole, interrupted, *buckets)
 
 
+def test_validation_inside_epochs_is_continued_to_the_same_bits(flags, tmp_path):
+    """Every 3 of 8 updates: after 3 and 6, in the first and the second epoch, and after the last."""
+    whole, interrupted = tmp_path / "whole", tmp_path / "interrupted"
+    often = [*flags, "--validate-every", 3, "--dropout", 0.1]
+    with copied(1, interrupted):
+        said = train(*often, "--output", whole)
+    validated = [record for record in records(whole) if "validation/f1" in record]
+    assert [(record["step"], record["epoch"]) for record in validated] == [(3, 1), (6, 2), (8, 2)]
+    assert re.findall(r"^epoch (\S+)/2 ", said, re.MULTILINE) == ["0.75", "1.5", "2"]
+    best = max(validated, key=lambda record: record["validation/f1"])  # the first of equals
+    assert f"best validation F1 {best['validation/f1']} (seqeval default mode) after step {best['step']}; " in said
+    continue_to_the_same_bits(whole, interrupted, *often)
+
+
 @pytest.fixture(scope="module")
 def slow(flags, tmp_path_factory):
     """A run with padded rows and a constant rate so low that nothing is learned: (its folder, what it printed)."""
@@ -120,7 +135,8 @@ def slow(flags, tmp_path_factory):
 
 def test_a_run_ends_when_its_patience_is_over(slow):
     folder, said = slow
-    assert len(scores(folder)) == 2 and "\nepoch 2/5 " in said and "in epoch 1; model in" in said
+    first, _ = (record["step"] for record in records(folder) if "validation/f1" in record)
+    assert "\nepoch 2/5 " in said and f"after step {first}; model in" in said
     assert "finished already" in train("--output", folder, "--resume")
 
 

@@ -30,6 +30,7 @@ EPOCHS = 6
 def flags(corpus, tiny):
     return [
         *("--train", corpus / "train.conll", "--validation", corpus / "validation.conll", "--encoder", tiny, "--tpu", "none"),
+        *("--no-case", "--validate-every", 0),
         *("--epochs", EPOCHS, "--rows", 2, "--row-length", 64, "--learning-rate", "1e-2", "--dropout", 0.1, "--encoder-dropout", 0.05),
         *("--steps-per-call", 3, "--checkpoint-every-steps", 7, "--compute-dtype", "float32"),
     ]

@@ -23,6 +23,7 @@ def command(corpus, tiny):
     """train.py with everything but --output."""
     return [
         *("--train", corpus / "train.conll", "--validation", corpus / "validation.conll"),
+        *("--no-case", "--validate-every", 0),
         *("--encoder", tiny, "--epochs", 2, "--rows", 5, "--row-length", 64, "--learning-rate", "1e-2", "--steps-per-call", 2),
         *("--dropout", 0, "--encoder-dropout", 0, "--compute-dtype", "float32", "--tpu", "none"),
     ]

@@ -1,0 +1,69 @@
+"""How long to train, and in what steps: the settings that were not given, as functions of the corpus's size.
+
+This is the one place of the rule. It was chosen on eight corpora of 100 to 38,000 sentences (experiments/RESULTS.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from ner.config import Config
+from ner.wordpieces import Windows
+
+UPDATE_COST = 3  # a piece costs about three times as much in an update (forward, and backward twice that) as in a validation
+VALIDATION_SHARE = 0.2  # of the time of the updates, at most
+MOST_VALIDATIONS = 20
+
+
+def pieces_per_update(pieces: int) -> float:
+    """Word pieces an update: 256 for a corpus of up to 50,000, then more as the corpus grows, up to 1,024."""
+    return min(1024.0, max(256.0, pieces / 200))
+
+
+def epochs(pieces: int) -> int:
+    """Passes over a corpus of so many word pieces: 20 over 10,000, half as many over four times as much, never fewer than 2."""
+    return max(2, min(30, round(20 * math.sqrt(10_000 / pieces))))
+
+
+def validations(trained: int, validation: int) -> int:
+    """How often to validate, by the word pieces of the whole training and of one validation."""
+    return max(1, min(MOST_VALIDATIONS, int(VALIDATION_SHARE * UPDATE_COST * trained / max(1, validation))))
+
+
+def filled(config: Config, train: Windows, validation: Windows) -> Config:
+    """The configuration with ``rows``, ``epochs`` and ``validate_every`` filled in where they are None."""
+    pieces = len(train.pieces)
+    rows = max(config.accumulate, round(pieces_per_update(pieces) / train.row_length)) if config.rows is None else config.rows
+    config = dataclasses.replace(config, rows=rows, epochs=config.epochs or epochs(pieces))
+    if config.validate_every is None:
+        times = validations(config.epochs * pieces, len(validation.pieces))
+        config = dataclasses.replace(config, validate_every=math.ceil(updates(config, train) / times))
+    return config
+
+
+def updates(config: Config, train: Windows) -> int:
+    """About how many updates a filled configuration has: as if its rows were full."""
+    return math.ceil(config.epochs * len(train.pieces) / (config.rows * train.row_length))
+
+
+def line(config: Config, train: Windows) -> str:
+    """The budget in words."""
+    often = f"every {config.validate_every:,} updates" if config.validate_every else "after each epoch"
+    size = f"{config.epochs} epochs of {len(train.pieces):,} word pieces, about {updates(config, train):,} updates of {config.rows} rows"
+    return f"budget: {size}; validation {often}; case {'on' if config.case else 'off'}"
+
+
+def seconds(config: Config, train: Windows, validation: Windows, update_seconds: float) -> float:
+    """About how long updates and validations take, by the time of an update."""
+    count = updates(config, train)
+    times = count / config.validate_every if config.validate_every else config.epochs
+    shared = len(validation.pieces) / (config.rows * train.row_length) / UPDATE_COST
+    return update_seconds * (count + times * shared)
+
+
+def in_words(seconds: float) -> str:
+    """``50 s``, ``3 min``, ``2.5 h``: a time as exact as an estimate is."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,60 @@
+"""The rule that gives a corpus its number of updates, and what a filled configuration says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ner import budget
+from ner.config import Config
+from ner.wordpieces import Windows
+
+
+def windows(pieces: int, row_length: int = 64) -> Windows:
+    """Windows of which the rule looks at: the number of pieces and the row length."""
+    none = np.zeros(0, np.int32)
+    return Windows(np.zeros(pieces, np.int8), none, none, none, none, none, 0, 0, row_length)
+
+
+def test_what_is_given_stays():
+    config = Config(rows=7, epochs=5, validate_every=3)
+    assert budget.filled(config, windows(10_000), windows(1000)) == config
+    assert budget.filled(Config(validate_every=0), windows(10_000), windows(1000)).validate_every == 0  # after each epoch
+
+
+@given(st.integers(20, 3_000_000), st.integers(20, 3_000_000), st.sampled_from([32, 64, 128, 512]))
+def test_every_corpus_gets_a_budget(train, validation, row_length):
+    config = budget.filled(Config(), windows(train, row_length), windows(validation, row_length))
+    count = budget.updates(config, windows(train, row_length))
+    assert config.rows >= 1 and config.epochs >= 2 and 1 <= config.validate_every <= count
+    times = count / config.validate_every
+    assert times <= budget.MOST_VALIDATIONS
+    assert times <= 1 or times * validation <= budget.VALIDATION_SHARE * budget.UPDATE_COST * config.epochs * train
+
+
+@pytest.mark.parametrize("size", [1000, 10_000, 100_000, 1_000_000])
+def test_a_larger_corpus_gets_more_updates_in_fewer_epochs(size):
+    small, large = (budget.filled(Config(), windows(n), windows(size)) for n in (size, 4 * size))
+    assert large.epochs <= small.epochs and large.rows >= small.rows
+    assert budget.updates(large, windows(4 * size)) >= budget.updates(small, windows(size))
+
+
+def test_more_micro_batches_than_rows_make_more_rows():
+    assert budget.filled(Config(rows=None, accumulate=9), windows(1000), windows(1000)).rows == 9
+
+
+def test_a_configuration_that_leaves_nothing_open_is_described_in_a_line():
+    config = dataclasses.replace(budget.filled(Config(rows=4, epochs=3), windows(2560), windows(256)), case=True)
+    line = budget.line(config, windows(2560))
+    assert line == "budget: 3 epochs of 2,560 word pieces, about 30 updates of 4 rows; validation every 2 updates; case on"
+    assert "after each epoch; case off" in budget.line(dataclasses.replace(config, validate_every=0, case=False), windows(2560))
+
+
+def test_the_time_of_a_run_is_that_of_its_updates_and_validations():
+    config = Config(rows=4, epochs=3, validate_every=10)  # 30 updates; 3 validations, each of the cost of one update of 256 pieces / 3
+    assert budget.seconds(config, windows(2560), windows(256), 0.5) == pytest.approx(0.5 * (30 + 3 / 3))
+    assert [budget.in_words(s) for s in (7.2, 130, 9000)] == ["7 s", "2 min", "2.5 h"]
