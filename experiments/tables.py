@@ -1,12 +1,13 @@
 """experiments/RESULTS.md and its figures, from the records of grid.py and nothing else.
 
-    python experiments/tables.py experiments/grids/gmb.toml
+    python experiments/tables.py experiments/grids/*.toml
 
 Made again from the same records it is the same to the byte.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import sys
@@ -21,39 +22,58 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.results import markdown  # noqa: E402
 from experiments.errors import RECORD as ERRORS  # noqa: E402
-from experiments.grid import Entry, read_grid, record_of  # noqa: E402
+from experiments.grid import GMB, Entry, read_grid, record_of  # noqa: E402
 from ner import files, scoring  # noqa: E402
 
-COLUMNS = ["name", "seed", "commit", "date", "machine", "alone", "epochs", "seconds", "tokens_per_second", "f1", "macro_f1", "f1_iob2"]
+BEST = ["f1", "macro_f1", "f1_iob2"]
+COLUMNS = ["seed", "commit", "date", "machine", "alone", "epochs", "wall_seconds", "tokens_per_second"]
 TEST = {"f1": "test F1", "f1_strict": "strict", "macro_f1": "macro"}
 HEAD = """# Results
 
-Written by `python experiments/tables.py experiments/grids/{grid}` from results/*.json, the records of grid.py and errors.py.
+Written by `python experiments/tables.py {grids}` from results/*.json, the records of grid.py and errors.py.
 F1 is entity F1 by seqeval's default mode, strict its IOB2 mode, macro the mean over the types; mean ± standard deviation over the
-seeds. The epoch is chosen on validation. Seconds are those of training, of the runs that had the machine alone and were not interrupted;
-evaluation and start-up are aside. Tokens/s are word pieces a second, of this loop the median of its calls, of the Trainer the mean.
-Intervals and p (at least 0.0001, from 10,000 exchanges) take sentences as independent. A row without numbers is not run yet.
+seeds. The model is chosen on validation. Seconds are those of training, of the runs that had the machine alone and were not interrupted;
+evaluation and start-up are aside, but for the whole command. Tokens/s are word pieces a second, of this loop the median of its calls,
+of the Trainer the mean. Intervals and p (at least 0.0001, from 10,000 exchanges) take sentences as independent. A row without
+numbers is not run yet.
 
 The last columns say which code ran, and when. To run a row again, delete its records and give its name:
-`python experiments/grid.py experiments/grids/{grid} --data ner_dataset.csv --only NAME`.
+`python experiments/grid.py experiments/grids/GRID.toml --only NAME`. GMB_CSV names ner_dataset.csv, NER_CORPORA the folder of the others.
 
 {machines}"""
 
 
 def load(entries: list[Entry]) -> pd.DataFrame:
-    """A row a run, in the order of the grid: ``f1`` and ``macro_f1`` of the epoch chosen on validation, and of test where it is scored."""
+    """A row a run, in the order of the grid: ``f1`` and ``macro_f1`` of the model chosen on validation, and of test where it is scored."""
     rows = []
     for entry in entries:
-        for path in filter(Path.exists, (record_of(entry, seed) for seed in entry.seeds)):
+        for corpus, seed in itertools.product(entry.corpora, entry.seeds):
+            path = record_of(entry, corpus, seed)
+            if not path.exists():
+                continue
             record = json.loads(path.read_text(encoding="utf-8"))
-            best = max(record["epochs"], key=lambda epoch: epoch["f1"])
-            row = {key: record[key] for key in COLUMNS if key in record} | {key: best.get(key) for key in ("f1", "macro_f1", "f1_iob2")}
-            row |= {"name": entry.name, "seconds": record["epochs"][-1]["seconds"]}
+            best, last = max(record["epochs"], key=lambda epoch: epoch["f1"]), record["epochs"][-1]
+            row = {key: record[key] for key in COLUMNS} | {key: best.get(key) for key in BEST}
+            row |= {"name": entry.name, "corpus": corpus, "settings": changes(record["entry"]["settings"]), "updates": last.get("step")}
+            row["seconds"] = record.get("seconds", last["seconds"])  # older records have those up to the last epoch only
             row["machine"] = "; ".join(f"{key} {value}" for key, value in record["machine"].items())
             if "test" in record:
                 row |= {title: record["test"][key] for key, title in TEST.items()} | {"counts": counts(record)}
             rows.append(row)
-    return pd.DataFrame(rows, columns=[*COLUMNS, *TEST.values(), "counts"]).astype({"alone": bool})
+    columns = ["name", "corpus", "settings", "updates", "seconds", *COLUMNS, *BEST, *TEST.values(), "counts"]
+    return pd.DataFrame(rows, columns=columns).astype({"alone": bool}).drop_duplicates(["name", "corpus", "seed"])
+
+
+def of(runs: pd.DataFrame, entry: Entry, corpus: str) -> pd.DataFrame:
+    return runs[(runs["name"] == entry.name) & (runs["corpus"] == corpus) & runs["seed"].isin(entry.seeds)]
+
+
+def corpora(entries: list[Entry]) -> list[str]:
+    return list(dict.fromkeys(corpus for entry in entries for corpus in entry.corpora))
+
+
+def changes(settings: dict) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
 def counts(record: dict) -> np.ndarray:
@@ -73,36 +93,82 @@ def code(some: pd.DataFrame) -> list[str]:
     return [", ".join(some[column].unique()) for column in ("commit", "date")]
 
 
-def headline(entries: list[Entry], runs: pd.DataFrame) -> str:
+def headline(title: str, entries: list[Entry], runs: pd.DataFrame) -> str:
     """Test scores of each system, its interval, and its test against the first one on the seeds that both have.
 
     A sentence is one observation however many seeds tagged it: its counts are summed over them before sentences are drawn or exchanged.
     """
-    first, rows = entries[0].name, []
-    by_seed = {entry.name: runs[runs["name"] == entry.name].set_index("seed")["counts"] for entry in entries}
-    for entry in entries:
-        some, found = runs[runs["name"] == entry.name], by_seed[entry.name]
-        interval = "{:.4f} to {:.4f}".format(*scoring.bootstrap_f1(np.sum(list(found), axis=0))) if len(some) else ""
-        rival = [(by_seed[first][seed], found[seed]) for seed in by_seed[first].index if seed in found.index]
-        p = f"{scoring.paired_test(*np.sum(rival, axis=0)):.2g}" if rival and entry.name != first else ""
-        seconds = mean(some[some["alone"]]["seconds"], ",.0f")
-        rows.append([entry.name, str(len(some)), *(mean(some[title]) for title in TEST.values()), interval, p, seconds, *code(some)])
-    header = ["system", "seeds", *TEST.values(), "95 % interval of F1", f"p against {first}", "seconds", "commit", "date"]
-    return f"## Test\n\n{markdown(header, rows)}"
+    first, several, rows = entries[0].name, corpora(entries) != [GMB], []
+    for corpus in corpora(entries):
+        here = {entry.name: of(runs, entry, corpus) for entry in entries if corpus in entry.corpora}
+        by_seed = {name: some.set_index("seed")["counts"].dropna() for name, some in here.items()}
+        for name, some in here.items():
+            found, reference = by_seed[name], by_seed[first]
+            interval = "{:.4f} to {:.4f}".format(*scoring.bootstrap_f1(np.sum(list(found), axis=0))) if len(found) else ""
+            rival = [(reference[seed], found[seed]) for seed in reference.index if seed in found.index]
+            p = f"{scoring.paired_test(*np.sum(rival, axis=0)):.2g}" if rival and name != first else ""
+            system = [corpus, name + "".join(f" ({one})" for one in some["settings"].unique() if one)] if several else [name]
+            seconds = [mean(some[some["alone"]][key], ",.0f") for key in ("seconds", *["wall_seconds"] * several)]
+            rows.append([*system, str(len(some)), *(mean(some[key]) for key in TEST.values()), interval, p, *seconds, *code(some)])
+    header = ["corpus"] * several + ["system", "seeds", *TEST.values(), "95 % interval of F1", f"p against {first}", "seconds"]
+    header += ["seconds of the whole command"] * several + ["commit", "date"]
+    return f"## {title}\n\n{markdown(header, rows)}"
+
+
+def summary(entries: list[Entry], runs: pd.DataFrame, score: str) -> list[str]:
+    """For each system a line: how far it is from the first one, over the corpora that both have been run on."""
+    lines = []
+    for entry in entries[1:]:
+        pairs = [(of(runs, entries[0], corpus), of(runs, entry, corpus)) for corpus in entry.corpora]
+        gains = [other[score].mean() - first[score].mean() for first, other in pairs if len(first) and len(other)]
+        alone = [(first[first["alone"]]["seconds"], other[other["alone"]]["seconds"]) for first, other in pairs]
+        ratios = [other.mean() / first.mean() for first, other in alone if len(first) and len(other)]
+        if gains:
+            line = f"{entry.name} against {entries[0].name}: F1 {statistics.mean(gains):+.4f} on average, from {min(gains):+.4f} to "
+            line += f"{max(gains):+.4f}, ahead on {sum(gain > 0 for gain in gains)} of {len(gains)} corpora"
+            time = f"; {statistics.mean(ratios):.2f} times the seconds on average, at most {max(ratios):.2f}" if ratios else ""
+            lines.append(f"{line}{time}.")
+    return lines
 
 
 def ablations(title: str, entries: list[Entry], runs: pd.DataFrame) -> str:
-    rows = []
-    for entry in entries:
-        some = runs[runs["name"] == entry.name]
-        changes = [f"{key} {value}" for key, value in entry.settings.items()] + [entry.commit] * entry.commit.startswith("tried/")
+    several, rows = corpora(entries) != [GMB], []
+    for corpus, entry in [(corpus, entry) for corpus in corpora(entries) for entry in entries if corpus in entry.corpora]:
+        some = of(runs, entry, corpus)
+        settings = ", ".join(filter(None, [changes(entry.settings), entry.commit * entry.commit.startswith("tried/")]))
         scores = [mean(some[key]) for key in ("f1", "macro_f1", *["f1_iob2"] * entry.peer)]
         speed = [mean(some[some["alone"]][key], ",.0f") for key in ("tokens_per_second", "seconds")]
-        settings = ", ".join(changes) or "as the experiment file"
-        rows.append([entry.name, settings, f"{entry.share:g}", str(len(some)), *scores, *speed, *code(some)])
+        place = corpus if several else f"{entry.share:g}"
+        settings = settings or ("as the experiment file" if entry.base else "no setting")
+        rows.append([entry.name, settings, place, str(len(some)), *scores, *speed, *code(some)])
     decoded = ["F1 with this loop's decoding"] * entries[0].peer
-    header = ["", "settings", "share of training", "seeds", "validation F1", "macro", *decoded, "tokens/s", "seconds", "commit", "date"]
-    return f"## {title[0].upper()}{title[1:]}\n\n{markdown(header, rows)}"
+    place = "corpus" if several else "share of training"
+    header = ["", "settings", place, "seeds", "validation F1", "macro", *decoded, "tokens/s", "seconds", "commit", "date"]
+    return f"## {title}\n\n{markdown(header, rows)}"
+
+
+def budgets(title: str, entries: list[Entry], runs: pd.DataFrame) -> str:
+    """How far the first entry, the default rule, is from the best of the others, the grid, on each corpus; then each of the grid."""
+    rows = []
+    for corpus in corpora(entries):
+        rule = of(runs, entries[0], corpus)
+        grid = [entry for entry in entries[1:] if corpus in entry.corpora]
+        some = pd.concat([of(runs, entry, corpus) for entry in grid])
+        best = some.sort_values("f1", ascending=False, kind="stable").head(1)
+        gain = f"{rule['f1'].mean() - best['f1'].mean():+.4f}" if len(rule) and len(best) else ""
+        cells = [mean(one[key], form) for one in (rule, best) for key, form in (("updates", ",.0f"), ("f1", ".4f"))]
+        rows.append([corpus, *cells, *(best["settings"] if len(best) else [""]), f"{len(some)} of {len(grid)}", gain])
+    header = [
+        "corpus",
+        "updates by the rule",
+        "validation F1",
+        "updates of the best",
+        "validation F1",
+        "its settings",
+        "runs",
+        "difference",
+    ]
+    return f"## {title}\n\n{markdown(header, rows)}\n\n" + ablations(f"{title}: the runs", entries[1:], runs)
 
 
 def errors(record: dict) -> str:
@@ -174,15 +240,28 @@ def save(draw: Callable, entries: list[Entry], runs: pd.DataFrame, path: Path) -
     return drawn
 
 
-def main(grid: str) -> None:
-    _, entries, notes = read_grid(Path(grid))
+def section(grid: str) -> tuple[list[str], set[str]]:
+    """The parts of a grid, whose figures are drawn, and the machines of its runs."""
+    title, entries, notes = read_grid(Path(grid))
     runs = load(entries)
     topics = {topic: [entry for entry in entries if entry.topic == topic] for topic in dict.fromkeys(entry.topic for entry in entries)}
-    parts = [HEAD.format(grid=Path(grid).name, machines="\n\n".join(sorted(runs["machine"].unique())))]
+    parts = [f"# {title}"]
     for topic, some in topics.items():
+        table = headline if some[0].test and some[-1].test else budgets if topic == "budgets" else ablations
         if topic != "curves":
-            parts.append(headline(some, runs) if topic == "headline" else ablations(topic, some, runs))
+            name = "test" if topic == "headline" else topic
+            parts.append(table(name[0].upper() + name[1:], some, runs))
+            if corpora(some) != [GMB] and table is not budgets and not all(entry.peer for entry in some):
+                parts += summary(some, runs, TEST["f1"] if table is headline else "f1")
             parts += [notes[topic]] if topic in notes else []
+    if "headline" in topics:
+        parts += figures(entries, topics, runs)
+    return parts, set(runs["machine"])
+
+
+def figures(entries: list[Entry], topics: dict[str, list[Entry]], runs: pd.DataFrame) -> list[str]:
+    """The figures and the errors, which are of GMB."""
+    parts = []
     current = [e for e in entries if e.topic in ("headline", "curves") and not e.commit]
     for title, draw, some, name in (
         ("F1 against wall-clock", draw_wall_clock, current, "curves.svg"),
@@ -197,8 +276,15 @@ def main(grid: str) -> None:
         if len(first) and found["errors"]["correct"] not in [one[:, 0].sum() for one in first]:
             raise SystemExit(f"error: {ERRORS.name} is of no model of {entries[0].name!r} that the records know; run errors.py on one")
         parts.append(errors(found))
-    files.write(HERE / "RESULTS.md", "\n\n".join(parts) + "\n")
+    return parts
+
+
+def main(grids: list[str]) -> None:
+    sections = [section(grid) for grid in grids]
+    machines = "\n\n".join(sorted(set().union(*(machines for _, machines in sections))))
+    head = HEAD.format(grids=" ".join(f"experiments/grids/{Path(grid).name}" for grid in grids), machines=machines)
+    files.write(HERE / "RESULTS.md", "\n\n".join([head, *(part for parts, _ in sections for part in parts)]) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

@@ -1,7 +1,8 @@
 """Hugging Face's Trainer on the files of the grid, in the benchmarks' environment: python trainer.py FOUND.json OPTIONS (a JSON object)
 
-Writes for each epoch the seconds of training so far (evaluation aside) and the tags of the validation and, if given, test sentences: each
-word's likeliest, as its users take them, and of the validation sentences also what this project's decoding makes of the same probabilities.
+Writes for each epoch the seconds of training so far (evaluation aside) and the tags of the validation sentences: each word's likeliest, as
+its users take them, and what this project's decoding makes of the same probabilities. If there are test sentences, the weights of the epoch
+that is best by the former tag them. The environment has no seqeval, so the other scores are grid.py's work.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import transformers
 
 from benchmarks import worker
 from benchmarks.peers import likeliest, make_trainer, tags_of, while_training
+from ner import scoring
 from ner.decoding import decode
 
 
@@ -33,32 +35,40 @@ def train(
 ) -> dict:
     """``rows``: sentences in a batch. encoder_dropout: None for the checkpoint's; the tag layer keeps 0.1."""
     transformers.set_seed(seed)
-    sentences = worker.read(train)
-    others = {name: worker.read(path) for name, path in (("validation", validation), ("test", test)) if path}
+    sentences, validated = worker.read(train), worker.read(validation)
+    words, gold = [s["tokens"] for s in validated], [s["tags"] for s in validated]
     found: list[dict] = []
     clock = {"trained": 0.0, "since": 0.0}
+    best: dict = {"f1": -1.0}
 
     class Epochs(transformers.TrainerCallback):
         def on_epoch_begin(self, *arguments, **more):
             clock["since"] = time.perf_counter()
 
-        def on_epoch_end(self, *arguments, **more):
+        def on_epoch_end(self, arguments, state, *others, **more):
             clock["trained"] += time.perf_counter() - clock["since"]
-            by_split = {name: while_training(made, some) for name, some in others.items()}
-            tags = {name: likeliest(by_split[name], some, made.model) for name, some in others.items()}
-            words = [s["tokens"] for s in others["validation"]]
-            iob2, _ = decode(by_split["validation"], words, tags_of(made.model))
-            found.append({"seconds": clock["trained"], **tags, "validation_iob2": iob2})
+            probabilities = while_training(made, validated)
+            tags, (iob2, _) = likeliest(probabilities, validated, made.model), decode(probabilities, words, tags_of(made.model))
+            found.append({"step": state.global_step, "seconds": clock["trained"], "validation": tags, "validation_iob2": iob2})
             print(f"epoch {len(found)}: {clock['trained']:,.0f} s", flush=True)
+            right, tagged, annotated = scoring.Evaluation(words, gold, tags).counts.sum(0)
+            f1 = 2 * right / max(1, tagged + annotated)
+            if test and f1 > best["f1"]:
+                best.update(f1=f1, weights={name: value.clone() for name, value in made.model.state_dict().items()})
 
     dropout = {"hidden_dropout_prob": encoder_dropout, "attention_probs_dropout_prob": encoder_dropout, "classifier_dropout": 0.1}
+    predicted: list[list[str]] | None = None
     with tempfile.TemporaryDirectory() as folder:
         settings = {"seed": seed, "num_train_epochs": epochs, "learning_rate": learning_rate}
         made = make_trainer(sentences, encoder, rows, folder, model=dropout if encoder_dropout is not None else None, **settings)
         made.add_callback(Epochs())
         made.train()
+        if test:
+            made.model.load_state_dict(best["weights"])
+            tested = worker.read(test)
+            predicted = likeliest(while_training(made, tested), tested, made.model)
     pieces = sum(len(one["input_ids"]) for one in made.train_dataset) * epochs
-    return {"epochs": found, "tokens_per_second": pieces / clock["trained"], "versions": worker.versions()}
+    return {"epochs": found, "test": predicted, "tokens_per_second": pieces / clock["trained"], "versions": worker.versions()}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from experiments import errors, grid, tables
 from ner import formats
+from ner.errors import InputError
 from ner.sentences import Sentence
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-GRID = """base = "../base.toml"
+GRID = """title = "A corpus"
+base = "../base.toml"
 seeds = [0, 1]
 [topics.ablations]
 note = "Of one commit."
@@ -41,21 +44,42 @@ settings = { rows = 8 }
 name = "half"
 topic = "ablations"
 """
+CORPORA = """title = "Corpora"
+seeds = [0, 1]
+corpora = ["wiki", "gmb"]
+runs = [
+  { name = "Trainer", topic = "against", peer = true, best_of = "trials" },
+  { name = "defaults", topic = "against" },
+  { name = "trial", topic = "trials", settings = { rows = 9 }, vary = { epochs = [1, 2], learning_rate = [1e-4, 2e-4] } },
+  { name = "defaults", topic = "budgets", corpora = ["wiki"], test = true },
+  { name = "budget", topic = "budgets", corpora = ["wiki"], vary = { rows = [4, 8] } },
+]
+[topics.against]
+test = true
+[topics.trials]
+seeds = [0]
+corpora = ["wiki"]
+peer = true
+[topics.budgets]
+seeds = [0]
+"""
 
 
-def record(entry, seed, right):
-    """A run of two epochs whose second is the better one, with ``right`` of ten entities found on test."""
+def record(entry, seed, right, f1=0.2):
+    """A run of two epochs whose second is the better one, with ``right`` of ten entities found on test, and ``f1`` on validation."""
     gold = [["B-geo", "O"]] * 10
     predicted = [["B-geo", "O"]] * right + [["O", "B-per"]] * (10 - right)
-    epochs = [{"epoch": n, "seconds": 10.0 * n, "f1": 0.1 * n, "f1_strict": 0.1 * n, "macro_f1": 0.2, "f1_iob2": 0.3} for n in (1, 2)]
+    scores = {"f1_strict": 0.1, "macro_f1": 0.2, "f1_iob2": 0.3}
+    epochs = [{"epoch": n, "step": 50 * n, "seconds": 10.0 * n, "f1": f1 * n / 2, **scores} for n in (1, 2)]
     return {
-        "entry": {"name": entry.name},
+        "entry": {"name": entry.name, "settings": entry.settings},
         "seed": seed,
         "commit": "abc",
         "date": "2026-01-01",
         "machine": {"CPU": "x"},
         "alone": seed == 0,
         "epochs": epochs,
+        "wall_seconds": 25,
         "tokens_per_second": 100.0,
         **({"test": grid.scored(gold, predicted)} if entry.test else {}),
     }
@@ -75,12 +99,12 @@ def folder(tmp_path, monkeypatch):
 def write(entries, *runs):
     for name, seed, right in runs:
         entry = next(e for e in entries if e.name == name)
-        grid.record_of(entry, seed).write_text(json.dumps(record(entry, seed, right)))
+        grid.record_of(entry, "gmb", seed).write_text(json.dumps(record(entry, seed, right)))
 
 
 def test_what_is_done_is_skipped_and_first_seeds_come_first(folder):
     _, entries, _ = grid.read_grid(folder / "grid.toml")
-    assert [(e.name, s) for e, s in grid.to_do(entries, None)] == [
+    assert [(e.name, s) for e, _, s in grid.to_do(entries)] == [
         ("ours", 0),
         ("theirs", 0),
         ("ours", 1),
@@ -89,17 +113,104 @@ def test_what_is_done_is_skipped_and_first_seeds_come_first(folder):
         ("half", 0),
     ]
     write(entries, ("ours", 0, 9))
-    assert [(e.name, s) for e, s in grid.to_do(entries, "ours,half")] == [("ours", 1), ("half", 0)]
+    assert [(e.name, s) for e, _, s in grid.to_do(entries, ["ours", "half"])] == [("ours", 1), ("half", 0)]
+
+
+def several(folder):
+    """The entries of a grid of several corpora, and ``write(name, corpus, seed, right, f1)``, a record."""
+    (folder / "corpora.toml").write_text(CORPORA)
+    _, entries, _ = grid.read_grid(folder / "corpora.toml")
+
+    def write(name, corpus, seed, right, f1):
+        entry = next(e for e in entries if e.name == name)
+        path = grid.record_of(entry, corpus, seed)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record(entry, seed, right, f1)))
+
+    return entries, write
+
+
+def test_trials_of_a_corpus_come_first_and_the_best_gives_its_settings(folder):
+    entries, write = several(folder)
+    trials = [e for e in entries if e.topic == "trials"]
+    assert [e.name for e in trials][1] == "trial epochs 1 learning_rate 0.0002"
+    assert trials[1].settings == {"rows": 9, "epochs": 1, "learning_rate": 2e-4}
+    names = [(e.name, corpus, seed) for e, corpus, seed in grid.to_do(entries)]
+    assert names[:4] == [(e.name, "wiki", 0) for e in trials] and names[4:6] == [("Trainer", "wiki", 0), ("Trainer", "gmb", 0)]
+    for trial, f1 in zip(trials[:3], (0.2, 0.4, 0.3), strict=True):
+        write(trial.name, "wiki", 0, 0, f1)
+    with pytest.raises(InputError, match="Trainer on wiki: not all of 'trials' is run"):
+        grid.tuned(entries[0], "wiki", entries)
+    write(trials[3].name, "wiki", 0, 0, 0.1)
+    assert grid.tuned(entries[0], "wiki", entries).settings == trials[1].settings
+    assert grid.tuned(entries[1], "wiki", entries) is entries[1]
+    assert {(e.name, c, s) for e, c, s in grid.to_do(entries, ["defaults"], ["wiki"], [1])} == {("defaults", "wiki", 1)}
+
+
+def test_tables_of_several_corpora(folder):
+    entries, write = several(folder)
+    for seed in (0, 1):
+        write("Trainer", "wiki", seed, 4, 0.1)
+        write("defaults", "wiki", seed, 6, 0.3)
+        write("defaults", "gmb", seed, 9, 0.5)
+    write("Trainer", "gmb", 0, 8, 0.5)
+    write("budget rows 8", "wiki", 0, 0, 0.32)
+    tables.main([str(folder / "corpora.toml")])
+    text = (folder / "RESULTS.md").read_text()
+    assert (folder / "results" / "Trainer-0.json").exists() and (folder / "results" / "wiki" / "Trainer-0.json").exists()
+    assert "| wiki | defaults | 2 | 0.6000 ± 0.0000 |" in text and " | 20 | 25 | abc |" in text and "| gmb | Trainer | 1 | 0.8000 |" in text
+    line = "F1 +0.1500 on average, from +0.1000 to +0.2000, ahead on 2 of 2 corpora; 1.00 times the seconds on average, at most 1.00."
+    assert f"\n\ndefaults against Trainer: {line}\n" in text
+    assert "| wiki | 100 | 0.3000 | 100 | 0.3200 | rows 8 | 1 of 2 | -0.0200 |" in text
+    assert not (folder / "sizes.svg").exists()
+
+
+def test_without_a_base_train_py_is_given_the_corpus_and_nothing_else(folder, toy_sentences, monkeypatch):
+    entries, _ = several(folder)
+    ran = []
+
+    def run(*command):
+        ran.append([str(word) for word in command[1:]])
+        output = Path(ran[-1][ran[-1].index("--output") + 1])
+        output.mkdir(parents=True)
+        scores = {f"validation/{key}": 0.5 for key in ("f1", "f1_strict", "macro_f1")}
+        moments = [{"step": n, "epoch": 1, "train/seconds": 2.0 * n, "train/tokens_per_second": 9.0 * n} for n in (1, 2, 3)]
+        lines = [json.dumps(moments[0] | scores), json.dumps(moments[1] | scores), json.dumps(moments[2])]
+        (output / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        return 30.4
+
+    for part in ("train", "validation", "test"):
+        formats.write(folder / f"wiki.{part}.conll", toy_sentences[:9])
+    monkeypatch.setenv("NER_CORPORA", str(folder))
+    monkeypatch.delenv("GMB_CSV", raising=False)
+    monkeypatch.setattr(grid, "run", run)
+    held = [folder / "hold"]
+    held[0].touch()
+    monkeypatch.setattr(grid.rounds, "HOLD", held[0])
+    monkeypatch.setattr(grid.time, "sleep", lambda seconds: held[0].unlink())
+    options = [str(folder / "corpora.toml"), "--runs", str(folder / "runs"), "--only", "budget rows 4", "--beside"]
+    grid.main(options)
+    assert not held[0].exists()  # it waited
+    (words,) = ran
+    output = words[words.index("--output") + 1]
+    data = [word for part in ("train", "validation", "test") for word in (f"--{part}", str(folder / f"wiki.{part}.conll"))]
+    assert words == [str(grid.ROOT / "train.py"), *data, "--rows", "4", "--seed", "0", "--output", output, "--resume"]
+    found = json.loads((folder / "results" / "wiki" / "budget_rows_4-0.json").read_text())
+    assert [(e["step"], e["seconds"]) for e in found["epochs"]] == [(1, 2.0), (2, 4.0)]
+    assert (found["seconds"], found["wall_seconds"], found["tokens_per_second"], found["alone"]) == (6.0, 30, 18.0, False)
+    for more, message in ((["--only", "no such"], "no no such"), (["--only", "defaults", "--corpora", "gmb"], "GMB_CSV is not set")):
+        with pytest.raises(InputError, match=message):
+            grid.main([*options[:3], *more])
 
 
 def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder):
     _, entries, _ = grid.read_grid(folder / "grid.toml")
     write(entries, ("ours", 0, 9), ("ours", 1, 8), ("theirs", 0, 1), ("trial", 0, 0))
-    tables.main(str(folder / "grid.toml"))
+    tables.main([str(folder / "grid.toml")])
     names = ("RESULTS.md", "curves.svg", "sizes.svg")
     assert not (folder / "row_lengths.svg").exists()  # none is run
     first = [(folder / name).read_bytes() for name in names]
-    tables.main(str(folder / "grid.toml"))
+    tables.main([str(folder / "grid.toml")])
     assert [(folder / name).read_bytes() for name in names] == first
     text = first[0].decode()
     assert "| theirs | 1 | 0.1000 |" in text
@@ -122,16 +233,20 @@ def test_errors_of_a_model_and_of_the_annotation(folder, monkeypatch):
     found = json.loads((folder / "errors.json").read_text())
     assert found["agreement"] == {"pairs": 1, "differing": 1, "f1": 0.5, "ceiling": 0.5**0.5}
     assert found["names"] == {"geo": [["New York", "org 'York'", 1]]}
-    tables.main(str(folder / "grid.toml"))
+    tables.main([str(folder / "grid.toml")])
     text = (folder / "RESULTS.md").read_text()
     assert "| geo taken for org | 1 |" in text and "New York (org 'York') 1" in text and "scores about 0.7071" in text
 
 
+def shipped() -> dict[str, list[grid.Entry]]:
+    return {path.stem: grid.read_grid(path)[1] for path in (EXPERIMENTS / "grids").glob("*.toml")}
+
+
 def test_every_idea_that_was_tried_has_its_patch_and_every_patch_its_commit():
-    _, entries, _ = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
     patches = list((EXPERIMENTS / "tried").glob("*.patch"))
-    assert {entry.commit for entry in entries if "/" in entry.commit} == {f"tried/{path.stem}" for path in patches}
-    assert all(path.read_text().startswith("Against commit ae07e0d;") for path in patches)
+    commits = {entry.commit for entries in shipped().values() for entry in entries if "/" in entry.commit}
+    assert commits == {f"tried/{path.stem}" for path in patches}
+    assert all(re.match("Against commit [0-9a-f]{7,};", path.read_text()) for path in patches)
 
 
 def test_an_entry_that_names_a_branch_runs_its_commit_in_the_environment_of_then(folder, monkeypatch):
@@ -157,12 +272,13 @@ def test_an_entry_that_names_a_branch_runs_its_commit_in_the_environment_of_then
 
 
 @pytest.fixture
-def small(folder, tiny, toy_sentences, monkeypatch):
+def small(folder, tiny, toy_sentences):
     """A grid of the tiny encoder: trained by train.py, and by the Trainer."""
     formats.write(folder / "toy.jsonl", toy_sentences)
     (folder / "base.toml").write_text(f'encoder = "{tiny}"\ncompute_dtype = "float32"\nunseen_tags = "missed"\n')
     (folder / "grid.toml").write_text(
-        """base = "base.toml"
+        """title = "Toy"
+        base = "base.toml"
         seeds = [3]
         [[runs]]
         name = "ours"
@@ -180,9 +296,8 @@ def small(folder, tiny, toy_sentences, monkeypatch):
 
     def run(name: str) -> dict:
         options = ["--data", str(folder / "toy.jsonl"), "--runs", str(folder / "runs"), "--only", name]
-        monkeypatch.setattr(sys, "argv", ["grid.py", str(folder / "grid.toml"), *options])
-        grid.main()
-        tables.main(str(folder / "grid.toml"))
+        grid.main([str(folder / "grid.toml"), *options])
+        tables.main([str(folder / "grid.toml")])
         return json.loads((folder / "results" / f"{name}-3.json").read_text())
 
     return run
@@ -190,7 +305,8 @@ def small(folder, tiny, toy_sentences, monkeypatch):
 
 def checked(found: dict, text: str) -> None:
     assert [epoch["epoch"] for epoch in found["epochs"]] == [1, 2] and found["tokens_per_second"] > 0
-    assert 0 < found["epochs"][0]["seconds"] < found["epochs"][1]["seconds"]
+    assert 0 < found["epochs"][0]["seconds"] < found["epochs"][1]["seconds"] == found["seconds"] < found["wall_seconds"]
+    assert 0 < found["epochs"][0]["step"] < found["epochs"][1]["step"]
     sentences = [list(map(int, row.split(","))) for row in found["test"]["counts"].split(";")]
     assert len(sentences) == found["test"]["sentences"] and sum(gold for _, _, gold in sentences) == found["test"]["entities"] > 0
     assert f"| {found['entry']['name']} | 1 | {found['test']['f1']:.4f} |" in text and found["commit"] in text
@@ -222,7 +338,7 @@ def test_a_second_seed_alike_narrows_no_interval(folder):
     cells = []
     for seed in (0, 1):
         write(entries, ("ours", seed, 7), ("theirs", seed, 5))
-        tables.main(str(folder / "grid.toml"))
+        tables.main([str(folder / "grid.toml")])
         lines = [line.split("|") for line in (folder / "RESULTS.md").read_text().splitlines()]
         cells.append([line[6:8] for line in lines if line[1:2] in ([" ours "], [" theirs "]) and len(line) == 12])
     assert cells[0] == cells[1] and " to " in cells[0][0][0] and cells[0][1][1].strip()
@@ -235,11 +351,22 @@ def test_counts_survive_the_record(folder):
 
 def test_the_shipped_tables_are_those_of_the_shipped_records(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "HERE", tmp_path)
-    tables.main(str(EXPERIMENTS / "grids" / "gmb.toml"))
-    assert (tmp_path / "RESULTS.md").read_bytes() == (EXPERIMENTS / "RESULTS.md").read_bytes()
+    written = (EXPERIMENTS / "RESULTS.md").read_text()
+    (grids,) = re.findall(r"^Written by `python experiments/tables.py (.*?)`", written, re.MULTILINE)
+    tables.main([str(EXPERIMENTS.parent / path) for path in grids.split()])
+    assert (tmp_path / "RESULTS.md").read_text() == written
 
 
-def test_the_shipped_grid_is_one(folder):
-    base, entries, _ = grid.read_grid(EXPERIMENTS / "grids" / "gmb.toml")
-    assert base.resolve() == EXPERIMENTS / "gmb_minilm.toml"
-    assert len({grid.record_of(e, s) for e in entries for s in e.seeds}) == sum(len(e.seeds) for e in entries)
+def test_the_shipped_grids_are_such(folder):
+    """Each experiment file is there, and entries of one record are one run."""
+    records = {}
+    for entries in shipped().values():
+        assert all((EXPERIMENTS / "grids" / entry.base).exists() for entry in entries)
+        for entry in entries:
+            for corpus in entry.corpora:
+                run = dataclasses.replace(entry, topic="", seeds=[], corpora=[])
+                other = records.setdefault(grid.record_of(entry, corpus, 0), run)
+                assert other == run or (corpus, entry.name) == ("gmb", "Trainer batch 16")  # of gmb.toml's settings
+    tuned = [entry for entry in shipped()["corpora"] if entry.best_of]
+    trials = {(e.name, corpus) for e in shipped()["corpora"] for corpus in e.corpora if e.topic == tuned[0].best_of}
+    assert [sum(corpus == of for _, of in trials) for corpus in tuned[0].corpora if corpus != "gmb"] == [6] * 7
