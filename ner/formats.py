@@ -248,10 +248,10 @@ def _refuse_row(row: list[str], width: int, path: Path, line: int, end: int) -> 
 
 
 def _csv_rows(sentence: Sentence, number: int) -> str:
-    if max(map(len, chain(*sentence))) > csv.field_size_limit():
+    if max(map(len, chain(sentence.words, sentence.tags))) > csv.field_size_limit():
         raise InvalidSentence(f"csv holds words of up to {csv.field_size_limit()} characters")
     header = ",".join(_CSV_COLUMNS) + "\r\n" if number == 1 else ""
-    rows = (f",{_csv_cell(word)},{_csv_cell(tag)}\r\n" for word, tag in zip(*sentence, strict=True))
+    rows = (f",{_csv_cell(word)},{_csv_cell(tag)}\r\n" for word, tag in zip(sentence.words, sentence.tags, strict=True))
     return f"{header}Sentence: {number}" + "".join(rows)
 
 
@@ -297,10 +297,10 @@ def _refuse_columns(found: int, width: int, path: Path, line: int) -> NoReturn:
 
 
 def _conll_lines(sentence: Sentence, number: int) -> str:
-    for word, tag in zip(*sentence, strict=True):
+    for word, tag in zip(sentence.words, sentence.tags, strict=True):
         if _NOT_IN_CONLL.search(word) or " " in tag:
             raise InvalidSentence(f"conll cannot hold {word!r} {tag!r} (white space, a -DOCSTART- or a byte order mark)")
-    return "".join(f"{word} {tag}\n" for word, tag in zip(*sentence, strict=True)) + "\n"
+    return "".join(f"{word} {tag}\n" for word, tag in zip(sentence.words, sentence.tags, strict=True)) + "\n"
 
 
 # --- jsonl and spans: a JSON object per line --------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 A word is any non-empty string that is not only white space (ASCII spaces, tabs and line ends). It holds no NUL and no unpaired
 surrogate. ``None``, ``null``, ``NA`` and ``nan`` are words like any other. A tag is ``O``, or one of B-, I-, E-, S-, L- and U- followed by
-a type.
+a type. A document is named by any text without NUL and unpaired surrogates.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ Span = tuple[str, int, int]  # an entity: its type, its first word, one past its
 
 
 class Sentence(NamedTuple):
-    """The words of one sentence and one tag for each, lists of the same length."""
+    """The words of one sentence and one tag for each, lists of the same length, and the document it belongs to.
+
+    Sentences of one file with the same ``document`` belong together. "" means that the document is not known.
+    """
 
     words: list[str]
     tags: list[str]
+    document: str = ""
 
 
 class InvalidSentence(Exception):
@@ -53,8 +57,8 @@ def word_fault(word: str) -> str:
 
 
 def check(sentence: Sentence) -> None:
-    """Raise InvalidSentence unless there are words, as many tags, and each word and tag is valid."""
-    words, tags = sentence
+    """Raise InvalidSentence unless there are words, as many tags, and each word, each tag and the document is valid."""
+    words, tags, document = sentence
     if not words:
         raise InvalidSentence("a sentence without words")
     if len(words) != len(tags):
@@ -64,11 +68,13 @@ def check(sentence: Sentence) -> None:
             raise InvalidSentence(f"word {number} {fault}")
         if not is_tag(tag):
             raise InvalidSentence(f"the tag {tag!r} of word {number} is not {TAG_RULE}")
+    if FORBIDDEN.search(document):
+        raise InvalidSentence(f"the document {document!r} holds a NUL or an unpaired surrogate")
 
 
 def interned(sentence: Sentence) -> Sentence:
-    """The same sentence with Python's one interned object for each distinct word and tag: a large corpus holds each text once."""
-    return Sentence(list(map(sys.intern, sentence.words)), list(map(sys.intern, sentence.tags)))
+    """The same sentence with Python's one interned object for each distinct text: a large corpus holds each word, tag and document once."""
+    return Sentence(list(map(sys.intern, sentence.words)), list(map(sys.intern, sentence.tags)), sys.intern(sentence.document))
 
 
 def entity_spans(tags: Sequence[str]) -> list[Span]:
@@ -130,10 +136,14 @@ def _words_digest(words: Sequence[str], size: int, key: bytes = b"") -> bytes:
 
 
 def content_hash(sentences: Iterable[Sentence]) -> str:
-    """BLAKE2b-128 in hex over all words and tags, written as one JSON array. Two corpora with the same hash are the same."""
+    """BLAKE2b-128 in hex over all words, tags and documents, written as one JSON array. Two corpora with the same hash are the same.
+
+    A sentence without a document is written as words and tags only, so its hash is the one that older runs kept.
+    """
     digest = hashlib.blake2b(b"[", digest_size=16)
     for number, sentence in enumerate(sentences):
-        digest.update((", " if number else "").encode() + json.dumps(sentence).encode())
+        known = sentence if sentence.document else sentence[:2]
+        digest.update((", " if number else "").encode() + json.dumps(known).encode())
     digest.update(b"]")
     return digest.hexdigest()
 
@@ -142,7 +152,7 @@ def conflicts(sentences: Iterable[Sentence]) -> int:
     """How many distinct sentences occur more than once with different tags."""
     first_tags: dict[bytes, list[str]] = {}
     conflicting = set()
-    for words, tags in sentences:
+    for words, tags, _ in sentences:
         text = _words_digest(words, 16)
         if first_tags.setdefault(text, tags) != tags:
             conflicting.add(text)

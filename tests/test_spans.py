@@ -112,7 +112,7 @@ def test_spans_keep_their_extent(tmp_path):
         [sentence] = read(path)
         assert "".join(sentence.words) == "".join(text.split())
         entities: list[str] = []
-        for word, tag in zip(*sentence, strict=True):
+        for word, tag in zip(sentence.words, sentence.tags, strict=True):
             if tag == "B-x":
                 entities.append(word)
             elif tag == "I-x":
