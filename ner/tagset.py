@@ -160,7 +160,7 @@ def _retag(flat: _Flat, prefix: np.ndarray) -> list[Sentence]:
     tags = [table[code] for code in codes.tolist()]
     starts = flat.starts.tolist()
     return [
-        Sentence(sentence.words, tags[start : start + len(sentence.tags)]) for start, sentence in zip(starts, flat.sentences, strict=True)
+        sentence._replace(tags=tags[start : start + len(sentence.tags)]) for start, sentence in zip(starts, flat.sentences, strict=True)
     ]
 
 

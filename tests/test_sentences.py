@@ -66,6 +66,16 @@ def test_split_refuses_an_empty_part():
     assert "of 0 falls to the train" in refusal(split, [], path=None, seed=1)
 
 
+def test_split_keeps_documents_whole():
+    documents = [sentence._replace(document=f"d{i % 97}") for i, sentence in enumerate(MANY)]
+    parts = split(documents, seed=1)
+    ids = [{s.document for s in part} for part in parts.values()]
+    assert sum(map(len, ids)) == 97 and len(parts["train"]) > len(MANY) / 2
+    assert split([*documents, *MANY], seed=1)["test"] == [*parts["test"], *split(MANY, seed=1)["test"]]
+    three = [sentence._replace(document=f"d{i % 3}") for i, sentence in enumerate(MANY)]
+    assert "of 3 documents" in (message := refusal(split, three, path=None, seed=1)) and "use more documents" in message
+
+
 @pytest.mark.parametrize("word, fault", [("", "empty"), (" \t\r\n", "empty"), ("a\0", "NUL"), ("\ud800", "surrogate")])
 def test_word_faults(word, fault):
     assert fault in word_fault(word)
@@ -76,11 +86,17 @@ def test_word_faults(word, fault):
 @pytest.mark.parametrize("word", ["None", "null", "NA", "nan", "\xa0", "\u3000", "two words", "\x85"])
 def test_anything_else_is_a_word(word):
     assert word_fault(word) == ""
-    check(Sentence([word], ["B-geo"]))
+    check(Sentence([word], ["B-geo"], word))
+
+
+def test_a_document_is_named_by_plain_text():
+    for document in ("a\0", "\ud800"):
+        with pytest.raises(InvalidSentence, match="the document"):
+            check(Sentence(["a"], ["O"], document))
 
 
 @settings(deadline=None, max_examples=150)
-@given(*[st.lists(st.builds(Sentence, *[st.lists(st.text(max_size=2), max_size=3)] * 2), max_size=3)] * 2)
+@given(*[st.lists(st.builds(Sentence, *[st.lists(st.text(max_size=2), max_size=3)] * 2, st.text(max_size=1)), max_size=3)] * 2)
 def test_content_hash_tells_corpora_apart(a, b):
     assert (content_hash(a) == content_hash(b)) == (a == b)
 
@@ -92,6 +108,8 @@ def test_content_hash_frames():
         [Sentence(["a"], ["O"]), Sentence(["b"], ["O"])],
         [Sentence(["a", "b", "O"], ["O"])],
         [Sentence(["b"], ["O"]), Sentence(["a"], ["O"])],
+        [Sentence(["a"], ["O"], "d"), Sentence(["b"], ["O"])],
+        [Sentence(["a"], ["O"]), Sentence(["b"], ["O"], "d")],
     ]
     assert len({content_hash(sentences) for sentences in framings}) == len(framings)
     assert content_hash(TWO) == content_hash(iter(TWO))
@@ -100,7 +118,8 @@ def test_content_hash_frames():
 def test_content_hash_is_that_of_one_json_array():
     """Run folders keep it, so its value stays."""
     for sentences in ([], TWO[:1], MANY):
-        assert content_hash(sentences) == hashlib.blake2b(json.dumps(sentences).encode(), digest_size=16).hexdigest()
+        pairs = [[s.words, s.tags] for s in sentences]
+        assert content_hash(sentences) == hashlib.blake2b(json.dumps(pairs).encode(), digest_size=16).hexdigest()
 
 
 @pytest.mark.parametrize("function", [content_hash, conflicts])

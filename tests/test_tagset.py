@@ -158,8 +158,8 @@ def test_every_scheme_comes_out_as_the_same_iob2(corpus, scheme):
         "IOBES": lambda entities: segments(entities, "E", "S"),
         "BILOU": lambda entities: segments(entities, "L", "U"),
     }[scheme]
-    gold = [Sentence(["w"] * len(iob2(entities)), iob2(entities)) for entities in corpus]
-    given_ = [Sentence(sentence.words, encode(entities)) for sentence, entities in zip(gold, corpus, strict=True)]
+    gold = [Sentence(["w"] * len(iob2(entities)), iob2(entities), str(number)) for number, entities in enumerate(corpus)]
+    given_ = [sentence._replace(tags=encode(entities)) for sentence, entities in zip(gold, corpus, strict=True)]
     converted, found = to_iob2(given_)
     assert converted == gold
     assert found == (scheme if any(type_ for entities in corpus for type_, _ in entities) else "IOB2")
