@@ -24,7 +24,11 @@ class Arguments:
     """Score a trained model by entity precision, recall and F1 (seqeval) over whole words and whole sentences."""
 
     ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
-    data: str | None = key(None, "An annotated file to score. Without it: the corpus that the run was trained on.", path=True)
+    data: str | None = key(
+        None,
+        "An annotated file to score, or a folder or hub dataset as in training. Without it: the corpus that the run was trained on.",
+        path=True,
+    )
     split: Literal["train", "validation", "test", "all"] | None = key(
         None, "Which part of the corpus to score. Without it: all of --data, or the run's validation part."
     )
@@ -121,12 +125,13 @@ def warn_of_lacking_types(path: str, tagger: Tagger, gold: Sequence[list[str]], 
 
 def corpus_of(given: Arguments, say: Callable[[str], None]) -> tuple[list[Sentence], str]:
     """The sentences to score and what to call them: --data, or the corpus in the run's config.toml."""
-    from ner import dataset
+    from ner import dataset, hub
 
     part = given.split or ("all" if given.data else "validation")
     if given.data:
-        config = Config(data=given.data, **{name: getattr(given, name) for name in READING_KEYS})
-        if part == "all":
+        data = hub.pinned(given.data) if hub.is_name(given.data) else given.data
+        config = Config(data=data, **{name: getattr(given, name) for name in READING_KEYS})
+        if part == "all" and not dataset.has_splits(data):
             return dataset.read(given.data, config, say), given.data
         trained = run_config(given.ckpt)
         if trained:
@@ -136,12 +141,14 @@ def corpus_of(given: Arguments, say: Callable[[str], None]) -> tuple[list[Senten
         if trained is None:
             raise InputError("not a run folder, so it names no corpus", path=given.ckpt, hint="give --data FILE")
         config = trained
-    splits = dataset.load(config, say)
+    splits = dataset.load(config, say, dataset.SPLITS if part == "all" else (part,))
+    named = f" of {config.data}" if hub.is_name(config.data) else ""
     if part == "all":
-        return [s for name in splits for s in splits[name]], "all splits"
+        return [s for name in splits for s in splits[name]], f"all splits{named}"
     if part not in splits:
-        raise InputError(f"the run has no {part} split", path=given.ckpt, hint=f"give --split {' or '.join(splits)}, or --data FILE")
-    return splits[part], f"{part} split"
+        hint = f"give --split {' or '.join(splits) or 'all'}, or --data FILE"
+        raise InputError(f"the {'corpus' if given.data else 'run'} has no {part} split", path=given.data or given.ckpt, hint=hint)
+    return splits[part], f"{part} split{named}"
 
 
 def run_config(ckpt: str) -> Config | None:

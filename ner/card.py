@@ -14,6 +14,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ner import hub
 from ner.config import PATH_KEYS, Config, to_toml
 from ner.scoring import MODE, STRICT_MODE, Scores
 
@@ -77,7 +78,7 @@ that file: it takes each word's scores alone, and finds less.
 
 def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device: str, seconds: float) -> str:
     """Markdown with the header the Hugging Face hub reads. splits: sentences per split. Of paths it shows the last part only."""
-    short: dict[str, Any] = {key: Path(value).name for key in PATH_KEYS if (value := getattr(config, key))}
+    short: dict[str, Any] = {key: _last_part(value) for key in PATH_KEYS if (value := getattr(config, key))}
     if os.path.isabs(config.encoder):
         short["encoder"] = Path(config.encoder).name
     config = dataclasses.replace(config, **short)
@@ -109,15 +110,23 @@ def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device
     )
 
 
+def _last_part(path: str) -> str:
+    """A path's last part; a dataset's name on the hub as it is."""
+    return path if hub.is_name(path) else Path(path).name
+
+
 def _header(encoder: str, name: str, data: str, scores: Scores) -> str:
     """The YAML that the Hugging Face hub reads. Its ``model-index`` is why the hub shows the scores."""
+    on_hub = hub.parse(data) if hub.is_name(data) else None
     kinds = (("precision", MODE), ("recall", MODE), ("f1", MODE), ("f1_strict", STRICT_MODE), ("macro_f1", MODE))
     results = [
         EvalResult(
             task_type="token-classification",
             task_name="Named-entity recognition",
-            dataset_type=data,
+            dataset_type=on_hub.repo if on_hub else data,
             dataset_name=data,
+            dataset_config=on_hub.config if on_hub else None,
+            dataset_revision=on_hub.revision if on_hub else None,
             dataset_split="validation",
             metric_type=kind,
             metric_name=f"{kind.replace('_', ' ')} ({mode})",
@@ -129,6 +138,7 @@ def _header(encoder: str, name: str, data: str, scores: Scores) -> str:
         library_name="transformers",
         pipeline_tag="token-classification",
         base_model=encoder,
+        datasets=[on_hub.repo] if on_hub else None,
         metrics=["seqeval"],
         model_name=name,
         eval_results=results,

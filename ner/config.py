@@ -11,7 +11,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
-from ner import flags
+from ner import flags, hub
 from ner.errors import InputError
 from ner.flags import key
 from ner.formats import Documents, Format
@@ -27,8 +27,9 @@ class Config:
 
     data: str | None = key(
         None,
-        "One corpus file. It is split into 80 % training, 10 % validation and 10 % test by a hash of each sentence's text, or of its "
-        "document where that is known. Without any corpus: ner_dataset.csv if it is in the current directory, else the sample corpus of "
+        "One corpus file: it is split into 80 % training, 10 % validation and 10 % test by a hash of each sentence's text, or of its "
+        "document where that is known. Or a folder of files named for train, validation and test. Or a dataset on the Hugging Face hub, "
+        "OWNER/NAME[:CONFIG][@REVISION]. Without any corpus: ner_dataset.csv if it is in the current directory, else the sample corpus of "
         "this project.",
         group="corpus",
         free=True,
@@ -261,7 +262,7 @@ def train_config(arguments: list[str]) -> Config:
 def load_toml(path: str | Path) -> Config:
     """The Config in a TOML file. Raises InputError.
 
-    Corpus paths in it, and an encoder path that starts with a dot, are relative to the file's own folder.
+    Corpus paths in it (not a dataset on the hub), and an encoder path that starts with a dot, are relative to the file's own folder.
     """
     path = Path(path)
     try:
@@ -282,6 +283,8 @@ def load_toml(path: str | Path) -> Config:
             raise InputError(f"{name} = {value!r} is not valid", path=path, line=_line(path, name), hint=hint)
         flags.check_range(fields[name], value, path=path, line=_line(path, name))
     for name in (*DATA_KEYS, "encoder"):
+        if name == "data" and hub.is_name(values.get(name), path.parent):
+            continue
         if values.get(name) and (name in DATA_KEYS or values[name].startswith(".")):
             values[name] = os.path.abspath(path.parent / values[name])
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ner import cache, formats, tagset
+from ner import cache, formats, hub, shards, tagset
 from ner.batches import Targets
-from ner.config import READING_KEYS, Config
+from ner.config import READING_KEYS, Config, load_toml
 from ner.errors import InputError
 from ner.files import sha256
 from ner.sentences import SPLITS, Sentence, conflicts, interned, split
@@ -24,9 +24,9 @@ SAMPLE = Path(__file__).resolve().parent.parent / "sample"
 
 
 def resolve(config: Config) -> Config:
-    """The configuration with its data source filled in and its paths absolute.
+    """The configuration with its data source filled in, its paths absolute, and a dataset on the hub with its commit.
 
-    Without one: ``ner_dataset.csv`` in the current directory if it is there, else the sample corpus shipped with the repository.
+    Without a source: ``ner_dataset.csv`` in the current directory if it is there, else the sample corpus shipped with the repository.
     """
     if not config.data and not config.train:
         local = Path("ner_dataset.csv")
@@ -35,22 +35,39 @@ def resolve(config: Config) -> Config:
         else:
             config = dataclasses.replace(config, train=str(SAMPLE / "train.csv"), validation=str(SAMPLE / "validation.csv"))
     paths: dict[str, Any] = {key: os.path.abspath(getattr(config, key)) for key in ("data", *SPLITS) if getattr(config, key)}
+    if hub.is_name(config.data):
+        paths["data"] = hub.pinned(_recorded(config) or str(config.data))
     if os.path.isdir(config.encoder):
         paths["encoder"] = os.path.abspath(config.encoder)
     return dataclasses.replace(config, **paths)
 
 
-def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence]:
-    """The sentences of one file in IOB2, kept in the cache under the hash of the file.
+def _recorded(config: Config) -> str | None:
+    """The dataset on the hub, with its commit, that a run to be resumed began with, if it is the one that is named without a revision."""
+    recorded = Path(config.output or "", "config.toml")
+    if not (config.resume and config.output and recorded.is_file()):
+        return None
+    data = load_toml(recorded).data
+    then, now = hub.parse(data or ""), hub.parse(str(config.data))
+    return data if then and now and now.revision is None and then[:2] == now[:2] else None
 
-    ``say`` is told if tags were converted, and how many sentences occur more than once with different tags.
+
+def read(
+    path: str, config: Config, say: Callable[[str], None], files: Iterable[str] = (), tag_names: tuple[str, ...] = ()
+) -> list[Sentence]:
+    """The sentences of one file in IOB2, or of the several ``files`` that ``path`` then stands for; kept in the cache under their hash.
+
+    ``say`` is told if tags were converted, and how many sentences occur more than once with different tags. ``tag_names``: what numbers
+    in Parquet files stand for.
     """
+    files = list(files) or [path]
 
     def parse() -> tuple[list[str], list[Sentence]]:
-        return _parse(path, config)
+        return _in_iob2([sentence for file in files for sentence in _in_file(file, len(files), config, tag_names)], path)
 
-    if Path(path).is_file():
-        sources = [_content(path), json.dumps([Path(path).suffixes, _reading(config)]).encode()]
+    if all(Path(file).is_file() for file in files):
+        settings = json.dumps([[Path(file).suffixes for file in files], _reading(config), tag_names])
+        sources = [*map(_content, files), settings.encode()]
         notes, sentences = cache.remembered("corpus", sources, parse, _dump, _load)
     else:  # a pipe can be read only once; a file that does not exist is refused by the reader
         notes, sentences = parse()
@@ -59,8 +76,17 @@ def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence
     return sentences
 
 
-def _parse(path: str, config: Config) -> tuple[list[str], list[Sentence]]:
-    sentences, scheme = tagset.to_iob2(formats.read(path, **_reading(config)), path)
+def _in_file(file: str, of: int, config: Config, tag_names: tuple[str, ...]) -> Iterator[Sentence]:
+    """The sentences of one of several files."""
+    for sentence in formats.read(file, **_reading(config), tag_names=tag_names):
+        # Each text file may count its documents from 1; a Parquet file's ids are those of the whole corpus.
+        if of > 1 and sentence.document and (config.documents == "file" or not file.endswith(".parquet")):
+            sentence = sentence._replace(document=f"{Path(file).name} {sentence.document}")
+        yield sentence
+
+
+def _in_iob2(sentences: list[Sentence], path: str) -> tuple[list[str], list[Sentence]]:
+    sentences, scheme = tagset.to_iob2(sentences, path)
     notes = [f"tags converted from {scheme} to IOB2"] if scheme != "IOB2" else []
     if number := conflicts(sentences):
         notes.append(f"sentences that occur more than once with different tags: {number}")
@@ -91,11 +117,81 @@ def _load(content: bytes) -> tuple[list[str], list[Sentence]]:
     return json.loads(notes), [interned(Sentence(*json.loads(line))) for line in lines]
 
 
-def load(config: Config, say: Callable[[str], None]) -> dict[str, list[Sentence]]:
-    """The splits of a resolved configuration: ``train``, ``validation`` and, where there is one, ``test``."""
-    if config.data:
+class _Source(NamedTuple):
+    """Where a split's sentences are: a name for messages, the files, and what numbers in them stand for."""
+
+    name: str
+    files: list[str]
+    tag_names: tuple[str, ...] = ()
+
+
+def load(config: Config, say: Callable[[str], None], wanted: Iterable[str] = SPLITS) -> dict[str, list[Sentence]]:
+    """The splits of a resolved configuration: ``train``, ``validation`` and ``test``, those of them that it has.
+
+    A single file is split by a hash. Of a folder or a dataset on the hub only those splits are read that are ``wanted``. If it has no
+    validation split, a tenth of its training split becomes one.
+    """
+    if config.data and not has_splits(config.data):
         return split(read(config.data, config, say), seed=config.split_seed, path=config.data)
-    return {name: read(getattr(config, name), config, say) for name in SPLITS if getattr(config, name)}
+    wanted = set(wanted)
+    sources = _on_hub(config, wanted) if hub.is_name(config.data) else _given(config, wanted, say)
+    splits = {name: read(source.name, config, say, source.files, source.tag_names) for name, source in sources.items()}
+    if "train" in splits and "validation" not in splits:
+        where = str(config.data)
+        parts = split(splits["train"], seed=config.split_seed, fractions=(0.9, 0.1), path=where)
+        say(f"{where}: no validation split; a tenth of the training sentences became one, by the hash of their words")
+        splits |= parts
+    return {name: splits[name] for name in SPLITS if name in splits}
+
+
+def has_splits(data: str) -> bool:
+    """Whether --data names a corpus with splits of its own: a folder, or a dataset on the hub."""
+    return os.path.isdir(data) or hub.is_name(data)
+
+
+def _needed(there: Iterable[str], wanted: set[str]) -> list[str]:
+    """The splits to read: those that are wanted. Without a validation split, one comes out of the training split, so either needs both."""
+    there = set(there)
+    if "train" in wanted or ("validation" in wanted and "validation" not in there):
+        wanted = wanted | {"train", "validation"}
+    return [name for name in SPLITS if name in there & wanted]
+
+
+def _on_hub(config: Config, wanted: set[str]) -> dict[str, _Source]:
+    """The splits of a dataset on the hub. What is needed of it is fetched."""
+    if config.format:
+        raise InputError("--format does not go with a dataset on the hub: its files are Parquet", hint="leave it out", path=config.data)
+    dataset = hub.find(str(config.data), wanted)
+    fetched = hub.fetch(dataset, _needed(dataset.files, wanted))
+    return {name: _Source(f"{dataset.name} ({name})", files, dataset.tag_names) for name, files in fetched.items()}
+
+
+def _given(config: Config, wanted: set[str], say: Callable[[str], None]) -> dict[str, _Source]:
+    """The splits of a folder, or the files given one by one."""
+    if not config.data:
+        return {name: _Source(getattr(config, name), []) for name in SPLITS if getattr(config, name)}
+    files = _in_folder(Path(config.data), say)
+    return {name: _Source(f"{config.data} ({name})", files[name]) for name in _needed(files, wanted)}
+
+
+def _in_folder(folder: Path, say: Callable[[str], None]) -> dict[str, list[str]]:
+    """Split -> its files, of a folder whose files, or folders in it, are named for the splits."""
+    found = [path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth) if formats.is_known(path) and path.is_file()]
+    paths = [path.relative_to(folder).as_posix() for path in found]
+    configs = shards.sort(path for path in paths if not path.startswith(".") and "/." not in path)
+    if not configs:
+        what = "a folder in which no file's name tells its split, such as train-00000-of-00002.parquet, dev.conll, test.jsonl"
+        raise InputError(what, hint="give a file, or --train and --validation", path=folder)
+    if shards.DEFAULT not in configs and len(configs) > 1:
+        raise InputError(f"holds {len(configs)} corpora", hint=f"give one folder in it, of {', '.join(sorted(configs)[:30])}", path=folder)
+    splits = configs.get(shards.DEFAULT) or next(iter(configs.values()))
+    for files in splits.values():
+        shards.check_alike(files, str(folder))
+        shards.check_whole(files, str(folder))
+    unread = [path for path in shards.in_order(paths) if "/" not in path and shards.split_of(path) is None]
+    if unread:
+        say(f"{folder}: not read, because their names tell no split: {', '.join(unread[:10])}")
+    return {name: [str(folder / file) for file in files] for name, files in splits.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +220,8 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
     Raises InputError for a corpus that cannot be trained on, and rows longer than the encoder has positions for.
     """
     splits = load(config, say)
+    if "train" not in splits:
+        raise InputError(f"has no training split, only {', '.join(splits)}", hint="give --train and --validation", path=config.data)
     check_trainable(splits, config, say)
     longest = encoder.shape.longest_row
     if config.row_length and config.row_length > longest:

@@ -1,6 +1,6 @@
 """Files of annotated sentences: reading and writing each format.
 
-Four formats are known:
+Five formats are known:
 
 - ``csv``: as the Groningen Meaning Bank (GMB) is distributed. The columns ``Sentence #``, ``Word`` and ``Tag`` are found by name; others
   (``POS``) are ignored. The id of a sentence may stand on its first row only or on all its rows: a non-empty id that differs from the cell
@@ -9,11 +9,12 @@ Four formats are known:
   line ends a sentence; see ner/conll.py.
 - ``jsonl``: one sentence per line: ``{"tokens": ["Kofi", ...], "tags": ["B-per", ...]}``.
 - ``spans``: one text per line with the character spans of its entities, as Doccano and Prodigy export them; see ner/spans.py.
+- ``parquet``: the only one that is not text; see ner/parquet.py.
 
 A sentence's document is the column (csv) or key (jsonl, spans) ``document_id`` or ``doc_id``; conll has lines of its own for documents. A
 file whose name ends in ``.gz`` is packed by gzip.
 
-To add a format, write a function that reads it and one that writes it, and add a line to ``FORMATS`` at the end of this file.
+To add a text format, write a function that reads it and one that writes it, and add a line to ``FORMATS`` at the end of this file.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
-from ner import conll, files, spans
+from ner import conll, files, parquet, spans
 from ner.errors import InputError
 from ner.sentences import FORBIDDEN, InvalidSentence, Sentence, all_or_none, check, interned, valid_tag, valid_word
 
-SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"} | dict.fromkeys(
+SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"} | dict.fromkeys(
     (".conll", ".conll03", ".conllu", ".conllup", ".txt", ".tsv", ".bio", ".iob", ".iob1", ".iob2", ".bioes", ".iobes", ".bilou"), "conll"
 )
 
@@ -59,34 +60,53 @@ def read(
     documents: str = "marked",
     word_column: int | None = None,
     tag_column: int | None = None,
+    tag_names: Sequence[str] = (),
 ) -> list[Sentence]:
     """All sentences of a file, in its order.
 
     Args:
         path: the file.
-        format: a key of ``FORMATS``. Without it, the suffix decides; for JSON, the keys of the first object tell ``jsonl`` from ``spans``.
-        encoding: a Python text encoding. Without it, UTF-8, or else cp1252.
+        format: one of ``NAMES``. Without it, the suffix decides; for JSON, the keys of the first object tell ``jsonl`` from ``spans``.
+        encoding: a Python text encoding. Without it, UTF-8, or else cp1252. Parquet needs none.
         documents: ``marked``: the documents are those that the file marks; ``file``: the whole file is one document.
         word_column, tag_column: of ``conll``, from 1. Without them, the first and the last.
+        tag_names: the tags that the numbers in a Parquet file stand for, if the file does not name them itself.
 
     Raises:
         InputError: the file cannot be read or is not valid in its format. Names the 1-based line where there is one.
     """
     path = Path(path)
+    if (format or SUFFIXES.get(_suffix(path))) == "parquet":
+        if word_column or tag_column:
+            _refuse_column_flags("parquet", path)
+        sentences = parquet.read(path, tag_names)
+    else:
+        sentences = _read_text(path, format, encoding, word_column, tag_column)
+    if not sentences:
+        raise InputError("holds no sentence", hint="give a file with at least one annotated sentence", path=path)
+    return [sentence._replace(document="1") for sentence in sentences] if documents == "file" else sentences
+
+
+def _read_text(path: Path, format: str | None, encoding: str | None, word_column: int | None, tag_column: int | None) -> list[Sentence]:
     text = _text(path, encoding)
     name = _format_of(path, format)
     if format is None and name == "jsonl" and spans.is_record(next(_objects(text, path))[1]):
         name = "spans"
     if name == "conll":
-        sentences = conll.read(text, path, word_column, tag_column)
-    elif word_column or tag_column:
-        hint = "leave them out, or give --format conll"
-        raise InputError(f"--word-column and --tag-column are for conll, and this is {name}", hint=hint, path=path)
-    else:
-        sentences = FORMATS[name][0](text, path)
-    if not sentences:
-        raise InputError("holds no sentence", hint="give a file with at least one annotated sentence", path=path)
-    return [sentence._replace(document="1") for sentence in sentences] if documents == "file" else sentences
+        return conll.read(text, path, word_column, tag_column)
+    if word_column or tag_column:
+        _refuse_column_flags(name, path)
+    return FORMATS[name][0](text, path)
+
+
+def _refuse_column_flags(name: str, path: Path) -> NoReturn:
+    hint = "leave them out, or give --format conll"
+    raise InputError(f"--word-column and --tag-column are for conll, and this is {name}", hint=hint, path=path)
+
+
+def is_known(path: Path) -> bool:
+    """Whether a file's suffix tells its format."""
+    return _suffix(path) in SUFFIXES
 
 
 def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format: str | None = None) -> None:
@@ -95,10 +115,14 @@ def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format
     The file is replaced whole or, after an error, not at all.
 
     Raises:
-        InputError: a sentence is not valid or the format cannot hold it (names the sentence), or the file cannot be written.
+        InputError: a sentence is not valid or the format cannot hold it (names the sentence), the file cannot be written, or it is to be
+            Parquet, which is only read.
     """
     path = Path(path)
-    _, text_of = FORMATS[_format_of(path, format)]
+    name = _format_of(path, format)
+    if name == "parquet":
+        raise InputError("Parquet is read, not written", hint="write jsonl, which holds any word", path=path)
+    _, text_of = FORMATS[name]
     hint = "name a file in an existing folder that you may write to"
     if not path.parent.is_dir():
         raise InputError(f"cannot be written (no such folder: {path.parent})", hint=hint, path=path)
@@ -131,14 +155,19 @@ def _checked_text(sentence: Sentence, number: int, before: str | None, text_of: 
 
 def _format_of(path: Path, format: str | None) -> str:
     """The format named or, without a name, that of the file's suffix."""
-    if format is not None and format not in FORMATS:
-        raise InputError(f"unknown format {format!r}", hint=f"choose one of {', '.join(FORMATS)}", path=path)
-    suffix = (path.with_suffix("") if _is_gzip(path) else path).suffix
-    name = format or SUFFIXES.get(suffix.lower())
+    if format is not None and format not in NAMES:
+        raise InputError(f"unknown format {format!r}", hint=f"choose one of {', '.join(NAMES)}", path=path)
+    suffix = _suffix(path)
+    name = format or SUFFIXES.get(suffix)
     if name is None:
         what = f"the suffix {suffix!r} does not tell the format" if suffix else "no suffix to tell the format"
-        raise InputError(what, hint=f"name it with --format {'|'.join(FORMATS)}", path=path)
+        raise InputError(what, hint=f"name it with --format {'|'.join(NAMES)}", path=path)
     return name
+
+
+def _suffix(path: Path) -> str:
+    """The suffix in small letters; of a file packed by gzip, the one before ``.gz``."""
+    return (path.with_suffix("") if _is_gzip(path) else path).suffix.lower()
 
 
 def _is_gzip(path: Path) -> bool:
@@ -400,7 +429,8 @@ FORMATS: dict[str, tuple[Read, Write]] = {
     "spans": (_read_spans, _spans_line),
 }
 Documents = Literal["marked", "file"]  # the choices of --documents
+NAMES = (*FORMATS, "parquet")
 if TYPE_CHECKING:
     Format = str
 else:
-    Format = Literal[tuple(FORMATS)]  # the choices of --format
+    Format = Literal[NAMES]  # the choices of --format

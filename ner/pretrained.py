@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ner import bert, files
+from ner import bert, files, hub
 from ner.crf import CRFHead
 from ner.errors import InputError
 from ner.sentences import TAG_RULE, is_tag
@@ -138,10 +138,9 @@ def find(name: str, revision: str | None = None) -> Pretrained:
         raise InputError(f"{name!r} is neither a folder nor a name on the hub", hint="give --encoder a folder or OWNER/NAME") from None
     except InputError:
         raise
-    except Exception as error:  # the hub's client raises many kinds for: unknown name, no network, offline mode
-        reason = str(error).split("\n")[0] or type(error).__name__
+    except Exception as error:
         raise InputError(
-            f"encoder {name!r} is not in the hub's cache or an installed package, and the hub did not give it ({reason})",
+            f"encoder {name!r} is not in the hub's cache or an installed package, and the hub did not give it ({hub.reason(error)})",
             hint="check the name, go online, or give --encoder a folder",
         ) from None
     return read(folder)

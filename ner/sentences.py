@@ -15,6 +15,7 @@ import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple, NoReturn
 
 from ner.errors import InputError
@@ -121,7 +122,7 @@ def entity_spans(tags: Sequence[str]) -> list[Span]:
 def split(
     sentences: Iterable[Sentence], *, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), path: str | None = None
 ) -> dict[str, list[Sentence]]:
-    """Sentences divided into ``train``, ``validation`` and ``test``, each in the order given.
+    """Sentences divided into ``train``, ``validation`` and, with three fractions, ``test``, each in the order given.
 
     The split of a sentence depends only on the seed and its document or, where that is not known, its words (by a hash keyed with the
     seed). So documents stay whole, copies of a sentence without a document stay together, what is added later moves nothing else, and
@@ -130,17 +131,17 @@ def split(
     Args:
         sentences: what to divide.
         seed: chooses the splits.
-        fractions: expected fractions of train, validation and test. Each is above 0, and they sum to 1.
+        fractions: expected fractions of train, validation and perhaps test. Each is above 0, and they sum to 1.
         path: the file the sentences came from, for messages.
 
     Raises:
         InputError: the fractions are not valid, or a split would be empty.
     """
-    if len(fractions) != 3 or not all(f > 0 for f in fractions) or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+    if len(fractions) not in (2, 3) or not all(f > 0 for f in fractions) or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         given = ", ".join(map(str, fractions))
-        raise InputError(f"split fractions {given}", hint="give three numbers above 0 that sum to 1")
-    parts: dict[str, list[Sentence]] = {name: [] for name in SPLITS}
-    ends = [fractions[0], fractions[0] + fractions[1]]  # where train and validation end in [0, 1)
+        raise InputError(f"split fractions {given}", hint="give two or three numbers above 0 that sum to 1")
+    parts: dict[str, list[Sentence]] = {name: [] for name in SPLITS[: len(fractions)]}
+    ends = list(accumulate(fractions[:-1]))  # where all but the last end in [0, 1)
     for sentence in sentences:
         whole = [sentence.document] if sentence.document else sentence.words
         place = int.from_bytes(_digest(whole, 8, str(seed).encode()), "big") / 2**64

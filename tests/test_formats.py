@@ -197,8 +197,8 @@ def test_gzip_is_read_and_written_by_the_suffix(tmp_path, name, data):
 
 
 def test_the_flag_offers_each_format():
-    assert typing.get_args(Format) == tuple(FORMATS)
-    assert set(SUFFIXES.values()) <= set(FORMATS)
+    assert typing.get_args(Format) == (*FORMATS, "parquet")
+    assert set(SUFFIXES.values()) <= {*FORMATS, "parquet"}
 
 
 # --- reading: refusals ------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ REFUSED = {  # what: (file name, its bytes, options, line, a part of the message
     "header only": ("a.csv", HEAD, {}, None, "no sentence"),
     "no suffix": ("data", TWO_CSV, {}, None, "--format"),
     "unknown suffix": ("a.xlsm", TWO_CSV, {}, None, "'.xlsm'"),
-    "unknown format": ("a.csv", TWO_CSV, {"format": "parquet"}, None, "csv, conll, jsonl, spans"),
+    "unknown format": ("a.csv", TWO_CSV, {"format": "avro"}, None, "csv, conll, jsonl, spans"),
     "unknown encoding": ("a.csv", TWO_CSV, {"encoding": "utf-99"}, None, "'utf-99'"),
     "encoding that is not for text": ("a.csv", TWO_CSV, {"encoding": "zlib"}, None, "'zlib'"),
     "encoding with a NUL": ("a.csv", TWO_CSV, {"encoding": "a\0b"}, None, "not a text encoding"),

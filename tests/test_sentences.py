@@ -56,7 +56,13 @@ def test_split_is_the_same_in_every_process():
         assert output.stdout.split() == expected
 
 
-@pytest.mark.parametrize("fractions", [(0.8, 0.2), (0.8, 0.1, 0.2), (1, 0, 0), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5)])
+def test_split_into_two():
+    parts = split(MANY, seed=1, fractions=(0.9, 0.1))
+    assert list(parts) == ["train", "validation"] and sum(map(len, parts.values())) == len(MANY)
+    assert len(parts["train"]) > len(parts["validation"]) > 0
+
+
+@pytest.mark.parametrize("fractions", [(1.0,), (0.7, 0.2), (0.8, 0.1, 0.2), (1, 0, 0), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5)])
 def test_split_refuses_fractions(fractions):
     assert "fractions" in refusal(split, MANY, path=None, seed=1, fractions=fractions)
 
