@@ -156,7 +156,7 @@ def _refuse_empty(name: str, parts: dict[str, list[Sentence]], path: str | None)
     documents = {sentence.document for part in parts.values() for sentence in part} - {""}
     what = f"no sentence of {sum(map(len, parts.values()))} falls to the {name} split"
     if documents:
-        what += f": they are of {len(documents)} documents, and each stays whole"
+        what += f": a document stays whole, and there {'is 1' if len(documents) == 1 else f'are {len(documents)}'}"
     units = "documents" if documents else "sentences"
     raise InputError(what, hint=f"use more {units}, other fractions or a file for each split", path=path)
 
