@@ -50,8 +50,8 @@ def updates(config: Config, train: Windows) -> int:
 def line(config: Config, train: Windows) -> str:
     """The budget in words."""
     often = f"every {config.validate_every:,} updates" if config.validate_every else "after each epoch"
-    size = f"{config.epochs} epochs of {len(train.pieces):,} word pieces, about {updates(config, train):,} updates of {config.rows} rows"
-    return f"budget: {size}; validation {often}; case {'on' if config.case else 'off'}"
+    size = f"{updates(config, train):,} updates of {config.rows} x {train.row_length}"
+    return f"budget: {config.epochs} epochs of {len(train.pieces):,} word pieces, about {size}; validation {often}; case {'on' if config.case else 'off'}"
 
 
 def seconds(config: Config, train: Windows, validation: Windows, update_seconds: float) -> float:
@@ -65,5 +65,5 @@ def seconds(config: Config, train: Windows, validation: Windows, update_seconds:
 def in_words(seconds: float) -> str:
     """``50 s``, ``3 min``, ``2.5 h``: a time as exact as an estimate is."""
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{max(1, seconds):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -139,7 +139,7 @@ def load(config: Config, say: Callable[[str], None], wanted: Iterable[str] = SPL
     if "train" in splits and "validation" not in splits:
         where = str(config.data)
         parts = split(splits["train"], seed=config.split_seed, fractions=(0.9, 0.1), path=where)
-        say(f"{where}: no validation split; a tenth of the training sentences became one, by the hash of their words")
+        say(f"{where}: no validation split; a tenth of training became one, by a hash")
         splits |= parts
     return {name: splits[name] for name in SPLITS if name in splits}
 

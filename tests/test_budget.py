@@ -50,7 +50,7 @@ def test_more_micro_batches_than_rows_make_more_rows():
 def test_a_configuration_that_leaves_nothing_open_is_described_in_a_line():
     config = dataclasses.replace(budget.filled(Config(rows=4, epochs=3), windows(2560), windows(256)), case=True)
     line = budget.line(config, windows(2560))
-    assert line == "budget: 3 epochs of 2,560 word pieces, about 30 updates of 4 rows; validation every 2 updates; case on"
+    assert line == "budget: 3 epochs of 2,560 word pieces, about 30 updates of 4 x 64; validation every 2 updates; case on"
     assert "after each epoch; case off" in budget.line(dataclasses.replace(config, validate_every=0, case=False), windows(2560))
 
 
