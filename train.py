@@ -161,7 +161,7 @@ def train(config: Config, devices: Devices) -> int:
                 sizes = {name: len(sentences) for name, sentences in data.splits.items()}
                 text = card.model_card(config, evaluation.scores, splits=sizes, device=device_line, seconds=time.monotonic() - began)
                 notes = {"row_length": data.train.row_length, "case": config.case, "head": config.head, "compute_dtype": dtype.name}
-                notes |= {"validation": evaluation.scores.as_dict()}
+                notes |= {"context": config.context, "validation": evaluation.scores.as_dict()}
                 pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes)
             state.finished = state.epoch == config.epochs or 0 < config.patience <= state.epoch - state.best_epoch
             run.record_epoch(evaluation, best)

@@ -15,7 +15,7 @@ from ner.config import Config
 from ner.errors import InputError
 from ner.files import sha256
 from ner.sentences import SPLITS, Sentence, conflicts, interned, split
-from ner.wordpieces import Windows, WordPieces
+from ner.wordpieces import Windows, WordPieces, document_bounds
 
 if TYPE_CHECKING:
     from ner.pretrained import Pretrained
@@ -100,7 +100,8 @@ class Data:
     Attributes:
         splits: the sentences of ``train``, ``validation`` and, where there is one, ``test``.
         tags: the tags and their ids.
-        train, validation: the word pieces of these splits.
+        train, validation: the word pieces of these splits. With document context training's documents are whole here
+            (``Windows.cut_documents``).
         targets: the training sentences' tags.
     """
 
@@ -114,17 +115,21 @@ class Data:
 def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> Data:
     """Read the corpus of a resolved configuration, check it, and encode it in the encoder's word pieces.
 
-    Raises InputError for a corpus that cannot be trained on, and rows longer than the encoder has positions for.
+    Raises InputError for a corpus that cannot be trained on, and rows longer than the encoder has positions for. Warns of a validation
+    split without the context that training has.
     """
     splits = load(config, say)
     check_trainable(splits, config)
+    if config.context == "document" and not has_neighbours(splits["validation"]):
+        say("warning: no sentence of the validation split has a neighbour in its document, so it is scored without context")
     longest = encoder.shape.longest_row
     if config.row_length and config.row_length > longest:
         raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
     tags = tagset.TagSet.fit(splits["train"])
     pieces = WordPieces.load(encoder, case=config.case)
-    train = pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest)
-    validation = pieces.encode_cached([s.words for s in splits["validation"]], train.row_length)
+    documents = {name: [s.document for s in sentences] if config.context == "document" else None for name, sentences in splits.items()}
+    train = pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest, documents=documents["train"], whole=True)
+    validation = pieces.encode_cached([s.words for s in splits["validation"]], train.row_length, documents=documents["validation"])
     if cut := train.cut_words + validation.cut_words:
         limit = (train.row_length - 2) // 2
         hint = "a larger --row-length reads more of them"
@@ -146,6 +151,9 @@ def check_trainable(splits: dict[str, list[Sentence]], config: Config) -> None:
         raise InputError(f"{len(train)} training sentence", path=where, hint="train on at least two")
     if all(tag == "O" for sentence in train for tag in sentence.tags):
         raise InputError("the training sentences have no entity, only O tags", path=where, hint="annotate some entities")
+    if config.context == "document" and not has_neighbours(train):
+        hint = "give a corpus with -DOCSTART- lines or document ids, or --context sentence"
+        raise InputError("--context document, and no training sentence has a neighbour in its document", path=where, hint=hint)
     known = tagset.TagSet.fit(train)
     for name in SPLITS[1:]:
         unseen = tagset.unseen(known, splits.get(name, []))
@@ -155,3 +163,8 @@ def check_trainable(splits: dict[str, list[Sentence]], config: Config) -> None:
                 path=getattr(config, name) or where,
                 hint="add training sentences with them, or --unseen-tags missed scores their entities as missed",
             )
+
+
+def has_neighbours(sentences: list[Sentence]) -> bool:
+    """Whether two adjacent sentences are of one document."""
+    return len(document_bounds([s.document for s in sentences])) <= len(sentences)
