@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from ner.config import Config
+from ner.config import READING_KEYS, Config
 from ner.errors import run_main
 from ner.flags import REQUIRED, key, parse
-from ner.formats import Format, read
+from ner.formats import Documents, Format, read
 from ner.sentences import Sentence, conflicts, entity_spans
 
 
@@ -20,6 +20,9 @@ class Arguments:
     file: str = key(REQUIRED, "The annotated file.", path=True, positional=True)
     format: Format | None = key(None, "Format of the file. Without it: told from its suffix.")
     encoding: str | None = key(None, "Character encoding of the file. Without it: UTF-8, or cp1252 if it is not UTF-8.")
+    documents: Documents = key("marked", "Which sentences of the file are of one document: those that it marks so, or all of the file.")
+    word_column: int | None = key(None, "Column of the words, if the file is conll. Without it: the first.", low=1, high=1000)
+    tag_column: int | None = key(None, "Column of the tags, if the file is conll. Without it: the last.", low=1, high=1000)
     encoder: str = key(Config.encoder, "The checkpoint whose word pieces are counted: a folder, or a name on the Hugging Face hub.")
     row_length: int | None = key(None, "Word pieces per row. Without it: chosen from the file as in training.", low=8, high=2**15)
 
@@ -29,7 +32,8 @@ def main(arguments: list[str]) -> int:
     from ner import tagset
     from ner.progress import say
 
-    sentences, scheme = tagset.to_iob2(read(given.file, format=given.format, encoding=given.encoding), given.file)
+    reading = {name: getattr(given, name) for name in READING_KEYS}
+    sentences, scheme = tagset.to_iob2(read(given.file, **reading), given.file)
     say(f"{given.file}: {len(sentences):,} sentences, {sum(len(s.words) for s in sentences):,} words, tags in {scheme}")
     for line in entity_lines(sentences):
         say(line)

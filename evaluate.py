@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ner.config import Config, DataType, Format, load_toml
+from ner.config import READING_KEYS, Config, DataType, Documents, Format, load_toml
 from ner.errors import InputError, run_main
 from ner.flags import REQUIRED, key, parse
 
@@ -30,6 +30,9 @@ class Arguments:
     )
     format: Format | None = key(None, "Format of --data. Without it: told from the file's suffix.")
     encoding: str | None = key(None, "Character encoding of --data. Without it: UTF-8, or cp1252 for a file that is not UTF-8.")
+    documents: Documents = key("marked", "Which sentences of --data are of one document: those that it marks so, or all of the file.")
+    word_column: int | None = key(None, "Column of the words, if --data is conll. Without it: the first.", low=1, high=1000)
+    tag_column: int | None = key(None, "Column of the tags, if --data is conll. Without it: the last.", low=1, high=1000)
     json: str | None = key(None, "Write the scores to this JSON file.", path=True)
     html: str | None = key(None, "Write a self-contained page: scores, errors and every sentence, to filter and search.", path=True)
     predictions: str | None = key(
@@ -46,8 +49,9 @@ class Arguments:
 
 def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
-    if not given.data and (given.format or given.encoding):
-        raise InputError("--format and --encoding say how to read --data, which is not given", hint="give --data FILE, or leave them out")
+    if not given.data and any(getattr(given, name) != getattr(Config, name) for name in READING_KEYS):
+        flags = ", ".join("--" + name.replace("_", "-") for name in READING_KEYS)
+        raise InputError(f"{flags} say how to read --data, which is not given", hint="give --data FILE, or leave them out")
     from ner.inference import Tagger, model_folder
     from ner.strategy import import_tensorflow
 
@@ -132,7 +136,7 @@ def corpus_of(given: Arguments, say: Callable[[str], None]) -> tuple[list[Senten
 
     part = given.split or ("all" if given.data else "validation")
     if given.data:
-        config = Config(data=given.data, format=given.format, encoding=given.encoding)
+        config = Config(data=given.data, **{name: getattr(given, name) for name in READING_KEYS})
         if part == "all":
             return dataset.read(given.data, config, say), given.data
         trained = run_config(given.ckpt)

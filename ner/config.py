@@ -14,7 +14,7 @@ from typing import Literal
 from ner import flags
 from ner.errors import InputError
 from ner.flags import key
-from ner.formats import Format
+from ner.formats import Documents, Format
 
 DataType = Literal["auto", "float32", "bfloat16"]
 
@@ -27,8 +27,9 @@ class Config:
 
     data: str | None = key(
         None,
-        "One corpus file. It is split into 80 % training, 10 % validation and 10 % test by a hash of each sentence's text. Without any "
-        "corpus: ner_dataset.csv if it is in the current directory, else the sample corpus of this project.",
+        "One corpus file. It is split into 80 % training, 10 % validation and 10 % test by a hash of each sentence's text, or of its "
+        "document where that is known. Without any corpus: ner_dataset.csv if it is in the current directory, else the sample corpus of "
+        "this project.",
         group="corpus",
         free=True,
         source=True,
@@ -52,6 +53,16 @@ class Config:
         free=True,
         source=True,
     )
+    documents: Documents = key(
+        "marked",
+        "Which sentences are of one document. marked: those that the corpus marks so, such as by -DOCSTART- lines; file: all of one file.",
+        free=True,
+        source=True,
+    )
+    word_column: int | None = key(
+        None, "Column of the words in conll files. Without it: the first.", low=1, high=1000, free=True, source=True
+    )
+    tag_column: int | None = key(None, "Column of the tags in conll files. Without it: the last.", low=1, high=1000, free=True, source=True)
     split_seed: int = key(0, "Seed of the hash that splits --data.", low=0, high=2**31 - 1)
     unseen_tags: Literal["refuse", "missed"] = key(
         "refuse",
@@ -217,6 +228,7 @@ MAY_CHANGE_ON_RESUME = _keys("free")
 PATH_KEYS = _keys("path")  # without `encoder`, which may be a name on the hub
 SOURCE_KEYS = _keys("source")  # where the corpus is and how it is read
 DATA_KEYS = tuple(name for name in SOURCE_KEYS if name in PATH_KEYS)  # the corpus files
+READING_KEYS = tuple(name for name in SOURCE_KEYS if name not in PATH_KEYS)  # how they are read: what formats.read takes
 
 
 def train_config(arguments: list[str]) -> Config:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ner import cache, formats, tagset
 from ner.batches import Targets
-from ner.config import Config
+from ner.config import READING_KEYS, Config
 from ner.errors import InputError
 from ner.files import sha256
 from ner.sentences import SPLITS, Sentence, conflicts, interned, split
@@ -50,7 +50,7 @@ def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence
         return _parse(path, config)
 
     if Path(path).is_file():
-        sources = [_content(path), *(str(value).encode() for value in (Path(path).suffix, config.format, config.encoding))]
+        sources = [_content(path), json.dumps([Path(path).suffixes, _reading(config)]).encode()]
         notes, sentences = cache.remembered("corpus", sources, parse, _dump, _load)
     else:  # a pipe can be read only once; a file that does not exist is refused by the reader
         notes, sentences = parse()
@@ -60,11 +60,16 @@ def read(path: str, config: Config, say: Callable[[str], None]) -> list[Sentence
 
 
 def _parse(path: str, config: Config) -> tuple[list[str], list[Sentence]]:
-    sentences, scheme = tagset.to_iob2(formats.read(path, format=config.format, encoding=config.encoding), path)
+    sentences, scheme = tagset.to_iob2(formats.read(path, **_reading(config)), path)
     notes = [f"tags converted from {scheme} to IOB2"] if scheme != "IOB2" else []
     if number := conflicts(sentences):
         notes.append(f"sentences that occur more than once with different tags: {number}")
     return notes, sentences
+
+
+def _reading(config: Config) -> dict[str, Any]:
+    """How the corpus files are read: the arguments of `formats.read`."""
+    return {name: getattr(config, name) for name in READING_KEYS}
 
 
 def _content(path: str) -> bytes:

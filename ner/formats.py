@@ -5,10 +5,13 @@ Four formats are known:
 - ``csv``: as the Groningen Meaning Bank (GMB) is distributed. The columns ``Sentence #``, ``Word`` and ``Tag`` are found by name; others
   (``POS``) are ignored. The id of a sentence may stand on its first row only or on all its rows: a non-empty id that differs from the cell
   above it starts a sentence.
-- ``conll``: one word per line, columns separated by ASCII spaces or tabs, the word first, the tag last. A blank line ends a sentence. So
-  does a ``-DOCSTART-`` line, which is not data.
+- ``conll``: one word per line, columns separated by ASCII spaces or tabs, the word first, the tag last unless said otherwise. A blank
+  line ends a sentence; see ner/conll.py.
 - ``jsonl``: one sentence per line: ``{"tokens": ["Kofi", ...], "tags": ["B-per", ...]}``.
 - ``spans``: one text per line with the character spans of its entities, as Doccano and Prodigy export them; see ner/spans.py.
+
+A sentence's document is the column (csv) or key (jsonl, spans) ``document_id`` or ``doc_id``; conll has lines of its own for documents. A
+file whose name ends in ``.gz`` is packed by gzip.
 
 To add a format, write a function that reads it and one that writes it, and add a line to ``FORMATS`` at the end of this file.
 """
@@ -16,41 +19,55 @@ To add a format, write a function that reads it and one that writes it, and add 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
+import gzip
 import io
 import json
 import os
 import re
+import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
-from ner import files, spans
+from ner import conll, files, spans
 from ner.errors import InputError
-from ner.sentences import FORBIDDEN, TAG_RULE, InvalidSentence, Sentence, check, interned, is_tag, word_fault
+from ner.sentences import FORBIDDEN, InvalidSentence, Sentence, all_or_none, check, interned, valid_tag, valid_word
 
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"} | dict.fromkeys(
-    (".conll", ".conll03", ".txt", ".tsv", ".bio", ".iob", ".iob1", ".iob2", ".bioes", ".iobes", ".bilou"), "conll"
+    (".conll", ".conll03", ".conllu", ".conllup", ".txt", ".tsv", ".bio", ".iob", ".iob1", ".iob2", ".bioes", ".iobes", ".bilou"), "conll"
 )
 
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}  # by their first bytes
 _CSV_COLUMNS = ("Sentence #", "Word", "Tag")
-_NOT_IN_CONLL = re.compile(r"[ \t\r\n]|\A\ufeff|\A-DOCSTART-\Z")
+_DOCUMENT = ("document_id", "doc_id")  # the names of the csv column and the JSON key
 
 # cp1252 leaves five bytes undefined (81 8d 8f 90 9d). They become the C1 control characters of the same number, as in the WHATWG's
 # windows-1252, so that every byte string can be read.
 _CP1252 = "".join(bytes([i]).decode("cp1252", "ignore") or chr(i) for i in range(256))
 
 
-def read(path: str | os.PathLike[str], *, format: str | None = None, encoding: str | None = None) -> list[Sentence]:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    encoding: str | None = None,
+    documents: str = "marked",
+    word_column: int | None = None,
+    tag_column: int | None = None,
+) -> list[Sentence]:
     """All sentences of a file, in its order.
 
     Args:
         path: the file.
         format: a key of ``FORMATS``. Without it, the suffix decides; for JSON, the keys of the first object tell ``jsonl`` from ``spans``.
         encoding: a Python text encoding. Without it, UTF-8, or else cp1252.
+        documents: ``marked``: the documents are those that the file marks; ``file``: the whole file is one document.
+        word_column, tag_column: of ``conll``, from 1. Without them, the first and the last.
 
     Raises:
         InputError: the file cannot be read or is not valid in its format. Names the 1-based line where there is one.
@@ -60,11 +77,16 @@ def read(path: str | os.PathLike[str], *, format: str | None = None, encoding: s
     name = _format_of(path, format)
     if format is None and name == "jsonl" and spans.is_record(next(_objects(text, path))[1]):
         name = "spans"
-    read_text, _ = FORMATS[name]
-    sentences = read_text(text, path)
+    if name == "conll":
+        sentences = conll.read(text, path, word_column, tag_column)
+    elif word_column or tag_column:
+        hint = "leave them out, or give --format conll"
+        raise InputError(f"--word-column and --tag-column are for conll, and this is {name}", hint=hint, path=path)
+    else:
+        sentences = FORMATS[name][0](text, path)
     if not sentences:
         raise InputError("holds no sentence", hint="give a file with at least one annotated sentence", path=path)
-    return sentences
+    return [sentence._replace(document="1") for sentence in sentences] if documents == "file" else sentences
 
 
 def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format: str | None = None) -> None:
@@ -81,20 +103,27 @@ def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format
     if not path.parent.is_dir():
         raise InputError(f"cannot be written (no such folder: {path.parent})", hint=hint, path=path)
     try:
-        with files.replacing(path) as file:
-            number = 0
+        with files.replacing(path) as replacing, _packing(replacing, path) as file:
+            number, before = 0, None
             for number, sentence in enumerate(sentences, 1):
-                file.write(_checked_text(sentence, number, text_of, path).encode())
+                file.write(_checked_text(sentence, number, before, text_of, path).encode())
+                before = sentence.document
             if not number:
                 raise InputError("no sentence to write", hint="give at least one", path=path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be written ({getattr(error, 'strerror', None) or error})", hint=hint, path=path) from error
 
 
-def _checked_text(sentence: Sentence, number: int, text_of: Callable[[Sentence, int], str], path: Path) -> str:
+def _packing(file: BinaryIO, path: Path) -> contextlib.AbstractContextManager[Any]:
+    """The file to write to, whose bytes reach ``file`` packed where the path's name says so."""
+    # The same sentences give the same bytes: neither a name nor a time is kept.
+    return gzip.GzipFile("", "wb", fileobj=file, mtime=0) if _is_gzip(path) else contextlib.nullcontext(file)
+
+
+def _checked_text(sentence: Sentence, number: int, before: str | None, text_of: Write, path: Path) -> str:
     try:
         check(sentence)
-        return text_of(sentence, number)
+        return text_of(sentence, number, before)
     except InvalidSentence as error:
         hint = "correct it or write another format (jsonl holds any word)"
         raise InputError(f"sentence {number}: {error}", hint=hint, path=path) from None
@@ -104,11 +133,16 @@ def _format_of(path: Path, format: str | None) -> str:
     """The format named or, without a name, that of the file's suffix."""
     if format is not None and format not in FORMATS:
         raise InputError(f"unknown format {format!r}", hint=f"choose one of {', '.join(FORMATS)}", path=path)
-    name = format or SUFFIXES.get(path.suffix.lower())
+    suffix = (path.with_suffix("") if _is_gzip(path) else path).suffix
+    name = format or SUFFIXES.get(suffix.lower())
     if name is None:
-        what = f"the suffix {path.suffix!r} does not tell the format" if path.suffix else "no suffix to tell the format"
+        what = f"the suffix {suffix!r} does not tell the format" if suffix else "no suffix to tell the format"
         raise InputError(what, hint=f"name it with --format {'|'.join(FORMATS)}", path=path)
     return name
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 # --- bytes -> text ----------------------------------------------------------------------------------------------------
@@ -121,9 +155,12 @@ def _text(path: Path, encoding: str | None) -> str:
     except (OSError, ValueError) as error:
         what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError(what, hint="give an existing file that you may read", path=path) from None
+    if _is_gzip(path):
+        data = _unpacked(data, path)
     for magic, name in _PACKED.items():
         if data.startswith(magic):
-            raise InputError(f"is a {name} file, not text", hint="unpack it and give the file inside", path=path)
+            hint = "unpack it and give the file inside" + (", or add .gz to its name" if name == "gzip" else "")
+            raise InputError(f"is a {name} file, not text", hint=hint, path=path)
     text = (_guess(data, path) if encoding is None else _decode(data, path, encoding)).removeprefix("\ufeff")
     if not text.strip():
         raise InputError("is empty", hint="give a file with at least one annotated sentence", path=path)
@@ -135,6 +172,14 @@ def _text(path: Path, encoding: str | None) -> str:
             line=text.count("\n", 0, bad.start()) + 1,
         )
     return text if "\n" in text else text.replace("\r", "\n")
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        hint = "fetch it again, or give the unpacked file"
+        raise InputError(f"is not a whole gzip file ({error})", hint=hint, path=path) from None
 
 
 def _decode(data: bytes, path: Path, encoding: str) -> str:
@@ -166,21 +211,7 @@ def _guess(data: bytes, path: Path) -> str:
         return codecs.charmap_decode(data, "strict", _CP1252)[0]
 
 
-# --- csv and conll: a word per line -----------------------------------------------------------------------------------
-
-
-def _valid_word(word: str, path: Path, line: int) -> str:
-    """Return the word; raise InputError if it is not valid."""
-    if fault := word_fault(word):
-        raise InputError(f"a word {fault}", hint="fill it in or delete the row", path=path, line=line)
-    return word
-
-
-def _valid_tag(tag: str, path: Path, line: int) -> str:
-    """Return the tag; raise InputError if it is not valid."""
-    if not is_tag(tag):
-        raise InputError(f"tag {tag!r} is not {TAG_RULE}", hint="correct it", path=path, line=line)
-    return tag
+# --- csv: a word per row ----------------------------------------------------------------------------------------------
 
 
 def _read_csv(text: str, path: Path) -> list[Sentence]:
@@ -190,13 +221,14 @@ def _read_csv(text: str, path: Path) -> list[Sentence]:
     sentences: list[Sentence] = []
     words: list[str] = []
     tags: list[str] = []
-    previous = ""
+    previous = document = ""
     known_words: dict[str, str] = {}  # checked once; all copies of a word share one str object
     known_tags: dict[str, str] = {}
     end = 0  # the last physical line of the rows so far
     try:
         header = next(rows, [])
         width, cells = len(header), itemgetter(*_columns(header, path))
+        document_at = _document_column(header, path)
         end = rows.line_num
         for row in rows:
             line, end = end + 1, rows.line_num
@@ -206,12 +238,17 @@ def _read_csv(text: str, path: Path) -> list[Sentence]:
                 _refuse_row(row, width, path, line, end)
             number, word, tag = cells(row)
             if word not in known_words:
-                known_words[word] = _valid_word(word, path, line)
+                known_words[word] = valid_word(word, path, line)
             if tag not in known_tags:
-                known_tags[tag] = _valid_tag(tag, path, line)
-            if number and number != previous:
+                known_tags[tag] = valid_tag(tag, path, line)
+            starts = number and number != previous
+            if document_at is not None:
+                named = row[document_at]
+                starts = starts or number and named and named != document  # ids that start again in each document
+                document = _csv_document(named, document, bool(starts), path, line)
+            if starts:
                 words, tags = [], []
-                sentences.append(Sentence(words, tags))
+                sentences.append(Sentence(words, tags, document))
             elif not sentences:
                 hint = "fill 'Sentence #' on the first row of every sentence"
                 raise InputError("the first row has no sentence id", hint=hint, path=path, line=line)
@@ -239,6 +276,25 @@ def _columns(header: list[str], path: Path) -> list[int]:
     raise InputError(what, hint=hint + ", or name another --format", path=path, line=1)
 
 
+def _document_column(header: list[str], path: Path) -> int | None:
+    """The position of the column with the documents, if there is one."""
+    found = [position for position, name in enumerate(header) if name in _DOCUMENT]
+    if len(found) > 1:
+        raise InputError("more than one column for documents", hint=f"keep one {' or '.join(_DOCUMENT)}", path=path, line=1)
+    return found[0] if found else None
+
+
+def _csv_document(named: str, before: str, starts: bool, path: Path, line: int) -> str:
+    """The document of a row in which ``named`` stands, below a row of the document ``before``. A sentence's other rows may repeat it."""
+    if starts and not named:
+        hint = "fill in the document on the first row of every sentence, or delete the column"
+        raise InputError("a sentence without a document", hint=hint, path=path, line=line)
+    if not starts and named and named != before:
+        hint = "give each document's sentences ids of their own"
+        raise InputError(f"a sentence of two documents, {before!r} and {named!r}", hint=hint, path=path, line=line)
+    return sys.intern(named or before)
+
+
 def _refuse_row(row: list[str], width: int, path: Path, line: int, end: int) -> NoReturn:
     what = f"{len(row)} fields where the header has {width}"
     hint = "give the row one field per column and quote a field that holds a comma"
@@ -247,60 +303,21 @@ def _refuse_row(row: list[str], width: int, path: Path, line: int, end: int) -> 
     raise InputError(what, hint=hint, path=path, line=line)
 
 
-def _csv_rows(sentence: Sentence, number: int) -> str:
-    if max(map(len, chain(sentence.words, sentence.tags))) > csv.field_size_limit():
+def _csv_rows(sentence: Sentence, number: int, before: str | None) -> str:
+    all_or_none(sentence, before)
+    if max(map(len, chain(sentence.words, sentence.tags, [sentence.document]))) > csv.field_size_limit():
         raise InvalidSentence(f"csv holds words of up to {csv.field_size_limit()} characters")
-    header = ",".join(_CSV_COLUMNS) + "\r\n" if number == 1 else ""
-    rows = (f",{_csv_cell(word)},{_csv_cell(tag)}\r\n" for word, tag in zip(sentence.words, sentence.tags, strict=True))
+    columns = (*_CSV_COLUMNS, _DOCUMENT[0]) if sentence.document else _CSV_COLUMNS
+    header = ",".join(columns) + "\r\n" if number == 1 else ""
+    # The document stands on the first row of the sentence.
+    ends = chain([f",{_csv_cell(sentence.document)}"], repeat(",")) if sentence.document else repeat("")
+    pairs = zip(sentence.words, sentence.tags, strict=True)
+    rows = (f",{_csv_cell(word)},{_csv_cell(tag)}{end}\r\n" for (word, tag), end in zip(pairs, ends, strict=False))
     return f"{header}Sentence: {number}" + "".join(rows)
 
 
 def _csv_cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in '",\r\n') else text
-
-
-def _read_conll(text: str, path: Path) -> list[Sentence]:
-    sentences: list[Sentence] = []
-    words: list[str] = []
-    tags: list[str] = []
-    known_words: dict[str, str] = {}  # as in _read_csv
-    known_tags: dict[str, str] = {}
-    columns, width = re.compile(r"[^ \t]+").findall, 0
-    for line, row in enumerate(text.split("\n"), 1):
-        row = row.rstrip("\r")
-        if "\r" in row:
-            raise InputError("a carriage return inside a line", hint="end all lines the same way", path=path, line=line)
-        fields = columns(row)
-        if not fields or fields[0] == "-DOCSTART-":
-            words, tags = [], []
-            continue
-        if len(fields) != width:
-            if width or len(fields) == 1:
-                _refuse_columns(len(fields), width, path, line)
-            width = len(fields)
-        word, tag = fields[0], fields[-1]
-        if word not in known_words:
-            known_words[word] = _valid_word(word, path, line)
-        if tag not in known_tags:
-            known_tags[tag] = _valid_tag(tag, path, line)
-        if not words:
-            sentences.append(Sentence(words, tags))
-        words.append(known_words[word])
-        tags.append(known_tags[tag])
-    return sentences
-
-
-def _refuse_columns(found: int, width: int, path: Path, line: int) -> NoReturn:
-    what = "1 column" if found == 1 else f"{found} columns"
-    wanted = f"{width} as in the lines above" if width else "a word, a space or tab, and a tag"
-    raise InputError(what, hint=f"give the line {wanted}, or name another --format", path=path, line=line)
-
-
-def _conll_lines(sentence: Sentence, number: int) -> str:
-    for word, tag in zip(sentence.words, sentence.tags, strict=True):
-        if _NOT_IN_CONLL.search(word) or " " in tag:
-            raise InvalidSentence(f"conll cannot hold {word!r} {tag!r} (white space, a -DOCSTART- or a byte order mark)")
-    return "".join(f"{word} {tag}\n" for word, tag in zip(sentence.words, sentence.tags, strict=True)) + "\n"
 
 
 # --- jsonl and spans: a JSON object per line --------------------------------------------------------------------------
@@ -333,10 +350,25 @@ def _read_spans(text: str, path: Path) -> list[Sentence]:
 def _sentence(convert: Callable[[dict[str, Any]], Sentence], record: dict[str, Any], path: Path, line: int) -> Sentence:
     try:
         sentence = convert(record)
+        document = _named_document(record)
+        if document is not None:
+            sentence = sentence._replace(document=document)
         check(sentence)
     except InvalidSentence as error:
         raise InputError(str(error), hint="correct the line or name another --format", path=path, line=line) from None
     return interned(sentence)
+
+
+def _named_document(record: dict[str, Any]) -> str | None:
+    """The document that a record names: "" (not known) for null, None where it names none."""
+    values = [record[name] for name in _DOCUMENT if name in record]
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidSentence(f'both "{_DOCUMENT[0]}" and "{_DOCUMENT[1]}"')
+    if type(values[0]) not in (str, int, type(None)):
+        raise InvalidSentence("the document's id is not a string, a whole number or null")
+    return "" if values[0] is None else str(values[0])
 
 
 def _from_tokens(record: dict[str, Any]) -> Sentence:
@@ -347,21 +379,27 @@ def _from_tokens(record: dict[str, Any]) -> Sentence:
     return Sentence(record["tokens"], record["tags"])
 
 
-def _jsonl_line(sentence: Sentence, number: int) -> str:
-    return json.dumps({"tokens": sentence.words, "tags": sentence.tags}, ensure_ascii=False) + "\n"
+def _jsonl_line(sentence: Sentence, number: int, before: str | None) -> str:
+    document = {_DOCUMENT[0]: sentence.document} if sentence.document else {}
+    return json.dumps({"tokens": sentence.words, "tags": sentence.tags, **document}, ensure_ascii=False) + "\n"
 
 
-def _spans_line(sentence: Sentence, number: int) -> str:
-    return json.dumps(spans.to_record(sentence), ensure_ascii=False) + "\n"
+def _spans_line(sentence: Sentence, number: int, before: str | None) -> str:
+    # null: without the key the text would be a document of its own
+    return json.dumps({**spans.to_record(sentence), _DOCUMENT[0]: sentence.document or None}, ensure_ascii=False) + "\n"
 
 
-# A format's functions: (text, path) -> its sentences; (sentence, its number from 1) -> its text, or InvalidSentence if it cannot be held.
-FORMATS: dict[str, tuple[Callable[[str, Path], list[Sentence]], Callable[[Sentence, int], str]]] = {
+# A format's functions. The first: (text, path) -> its sentences. The second: (sentence, its number from 1, the document of the sentence
+# before it or None) -> its text, or InvalidSentence if it cannot be held.
+Read = Callable[[str, Path], list[Sentence]]
+Write = Callable[[Sentence, int, str | None], str]
+FORMATS: dict[str, tuple[Read, Write]] = {
     "csv": (_read_csv, _csv_rows),
-    "conll": (_read_conll, _conll_lines),
+    "conll": (conll.read, conll.lines),
     "jsonl": (_read_jsonl, _jsonl_line),
     "spans": (_read_spans, _spans_line),
 }
+Documents = Literal["marked", "file"]  # the choices of --documents
 if TYPE_CHECKING:
     Format = str
 else:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from ner.errors import InputError
 
@@ -72,6 +73,26 @@ def check(sentence: Sentence) -> None:
         raise InvalidSentence(f"the document {document!r} holds a NUL or an unpaired surrogate")
 
 
+def valid_word(word: str, path: str | os.PathLike[str], line: int) -> str:
+    """Return the word; raise InputError at this line of this file if it is not valid."""
+    if fault := word_fault(word):
+        raise InputError(f"a word {fault}", hint="fill it in or delete the row", path=path, line=line)
+    return word
+
+
+def valid_tag(tag: str, path: str | os.PathLike[str], line: int) -> str:
+    """Return the tag; raise InputError at this line of this file if it is not valid."""
+    if not is_tag(tag):
+        raise InputError(f"tag {tag!r} is not {TAG_RULE}", hint="correct it", path=path, line=line)
+    return tag
+
+
+def all_or_none(sentence: Sentence, before: str | None) -> None:
+    """Raise InvalidSentence if of this sentence and the one before it (its document; None: no sentence) only one knows its document."""
+    if before is not None and bool(before) != bool(sentence.document):
+        raise InvalidSentence("only some sentences know their document; this format holds all documents or none")
+
+
 def interned(sentence: Sentence) -> Sentence:
     """The same sentence with Python's one interned object for each distinct text: a large corpus holds each word, tag and document once."""
     return Sentence(list(map(sys.intern, sentence.words)), list(map(sys.intern, sentence.tags)), sys.intern(sentence.document))
@@ -102,8 +123,9 @@ def split(
 ) -> dict[str, list[Sentence]]:
     """Sentences divided into ``train``, ``validation`` and ``test``, each in the order given.
 
-    The split of a sentence depends only on the seed and its words (by a hash keyed with the seed). So copies of a sentence stay together,
-    sentences added later move no other sentence, and every machine gets the same splits.
+    The split of a sentence depends only on the seed and its document or, where that is not known, its words (by a hash keyed with the
+    seed). So documents stay whole, copies of a sentence without a document stay together, what is added later moves nothing else, and
+    every machine gets the same splits. The fractions hold roughly: the fewer and the longer the documents, the more roughly.
 
     Args:
         sentences: what to divide.
@@ -120,19 +142,27 @@ def split(
     parts: dict[str, list[Sentence]] = {name: [] for name in SPLITS}
     ends = [fractions[0], fractions[0] + fractions[1]]  # where train and validation end in [0, 1)
     for sentence in sentences:
-        place = int.from_bytes(_words_digest(sentence.words, 8, str(seed).encode()), "big") / 2**64
+        whole = [sentence.document] if sentence.document else sentence.words
+        place = int.from_bytes(_digest(whole, 8, str(seed).encode()), "big") / 2**64
         parts[SPLITS[bisect_right(ends, place)]].append(sentence)
     for name, part in parts.items():
         if not part:
-            total = sum(map(len, parts.values()))
-            hint = "use more sentences, other fractions or a file for each split"
-            raise InputError(f"no sentence of {total} falls to the {name} split", hint=hint, path=path)
+            _refuse_empty(name, parts, path)
     return parts
 
 
-def _words_digest(words: Sequence[str], size: int, key: bytes = b"") -> bytes:
-    """BLAKE2b of the words, ``size`` bytes. Words hold no NUL, so it can stand between them."""
-    return hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=size, key=key).digest()
+def _refuse_empty(name: str, parts: dict[str, list[Sentence]], path: str | None) -> NoReturn:
+    documents = {sentence.document for part in parts.values() for sentence in part} - {""}
+    what = f"no sentence of {sum(map(len, parts.values()))} falls to the {name} split"
+    if documents:
+        what += f": a document stays whole, and there {'is 1' if len(documents) == 1 else f'are {len(documents)}'}"
+    units = "documents" if documents else "sentences"
+    raise InputError(what, hint=f"use more {units}, other fractions or a file for each split", path=path)
+
+
+def _digest(texts: Sequence[str], size: int, key: bytes = b"") -> bytes:
+    """BLAKE2b of the texts, ``size`` bytes. They hold no NUL, so it can stand between them."""
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=size, key=key).digest()
 
 
 def content_hash(sentences: Iterable[Sentence]) -> str:
@@ -153,7 +183,7 @@ def conflicts(sentences: Iterable[Sentence]) -> int:
     first_tags: dict[bytes, list[str]] = {}
     conflicting = set()
     for words, tags, _ in sentences:
-        text = _words_digest(words, 16)
+        text = _digest(words, 16)
         if first_tags.setdefault(text, tags) != tags:
             conflicting.add(text)
     return len(conflicting)

@@ -6,6 +6,7 @@ Written is Prodigy's form. Offsets count characters (Unicode code points).
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left, bisect_right
 from typing import Any
 
@@ -28,6 +29,8 @@ def is_accepted(record: Record) -> bool:
 def from_record(record: Record) -> Sentence:
     """The words of a text, tagged by its spans in IOB2.
 
+    Each text is a document of its own, named by a hash of it. So copies of a text are the same document.
+
     The words are Prodigy's ``tokens``; without them, those `tokenize` finds. If the edge of a span falls inside a word, the word becomes
     two. So every entity keeps exactly the extent that its annotator gave it, except for white space at its ends.
 
@@ -46,7 +49,8 @@ def from_record(record: Record) -> Sentence:
         if first == last:
             raise InvalidSentence(f"the span {start}-{end} covers no word")
         tags[first:last] = [f"B-{label}"] + [f"I-{label}"] * (last - first - 1)
-    return Sentence([word for word, _, _ in words], tags)
+    document = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return Sentence([word for word, _, _ in words], tags, document)
 
 
 def _spans(record: Record, text: str) -> list[tuple[int, int, str]]:
@@ -109,7 +113,7 @@ def to_record(sentence: Sentence) -> Record:
     """The sentence as Prodigy exports it: ``text`` (the words joined by spaces), the words as ``tokens``, the entities as ``spans``.
 
     Raises:
-        InvalidSentence: `from_record` would not give the same sentence back.
+        InvalidSentence: `from_record` would not give the same words and tags back.
     """
     tokens = []
     start = 0

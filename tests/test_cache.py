@@ -105,3 +105,13 @@ def test_sentences_and_notes_come_back_as_they_were(tmp_path, monkeypatch):
         assert sentences[1].words[0] is sentences[2].words[0]  # one object for each distinct word
         assert len({id(tag) for s in sentences for tag in s.tags}) == 4
         monkeypatch.setattr(formats, "read", None)  # the second time the cache alone is read
+
+
+def test_a_file_read_in_another_way_is_read_anew(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text("-DOCSTART- O\n\n1\tMali\tB-geo\tO\n\n-DOCSTART- O\n\n1\tMali\tO\tB-geo\n")
+    ways = [{}, {"tag_column": 3}, {"documents": "file"}, {"documents": "file", "word_column": 3}]
+    read = [dataset.read(str(path), Config(word_column=2, **way) if "word_column" not in way else Config(**way), print) for way in ways]
+    assert [s.tags for s in read[0]] == [["O"], ["B-geo"]] and [s.tags for s in read[1]] == [["B-geo"], ["O"]]
+    assert [[s.document for s in sentences] for sentences in read] == [["1", "2"], ["1", "2"], ["1", "1"], ["1", "1"]]
+    assert [s.words for s in read[3]] == [["B-geo"], ["O"]]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ner.config import DATA_KEYS, MAY_CHANGE_ON_RESUME, PATH_KEYS, SOURCE_KEYS, Config, load_toml, to_toml, train_config
+from ner.config import DATA_KEYS, MAY_CHANGE_ON_RESUME, PATH_KEYS, READING_KEYS, SOURCE_KEYS, Config, load_toml, to_toml, train_config
 from ner.errors import InputError
 
 EXPERIMENTS = sorted((Path(__file__).parent.parent / "experiments").glob("*.toml"))
@@ -31,10 +31,10 @@ def test_a_switch_can_be_given_both_ways_whatever_the_toml_says(flags, case):
 
 def test_a_data_flag_replaces_the_tomls_whole_data_source_but_not_the_seed_of_its_split(tmp_path):
     toml = tmp_path / "x.toml"
-    toml.write_text('train = "a.conll"\nvalidation = "b.conll"\nformat = "conll"\nencoding = "latin-1"\nepochs = 2\nsplit_seed = 7\n')
+    toml.write_text('train = "a.conll"\nvalidation = "b.conll"\ndocuments = "file"\nencoding = "latin-1"\nepochs = 2\nsplit_seed = 7\n')
     assert load_toml(toml).train == str(tmp_path / "a.conll")
     config = train_config([f"--config={toml}", "--data", "x.jsonl"])
-    assert (config.data, config.train, config.validation, config.format, config.encoding) == ("x.jsonl", None, None, None, None)
+    assert (config.data, config.train, config.validation, config.documents, config.encoding) == ("x.jsonl", None, None, "marked", None)
     assert (config.epochs, config.split_seed) == (2, 7)
 
 
@@ -210,7 +210,8 @@ def test_which_keys_a_resume_may_change():
     kept = [name for name in FIELDS if name not in MAY_CHANGE_ON_RESUME]
     assert sorted(kept) == sorted(set(RECIPE) - {"row_length"})
     assert DATA_KEYS == ("data", "train", "validation", "test")
-    assert (*DATA_KEYS, "format", "encoding") == SOURCE_KEYS
+    assert (*DATA_KEYS, *READING_KEYS) == SOURCE_KEYS
+    assert READING_KEYS == ("format", "encoding", "documents", "word_column", "tag_column")
     assert (*DATA_KEYS, "config", "output") == PATH_KEYS
 
 

@@ -95,6 +95,17 @@ def test_types_that_the_model_lacks_are_warned_of_and_scored(monkeypatch, capsys
     )
 
 
+def test_how_to_read_the_data_is_said_by_flags(monkeypatch, capsys, tmp_path, here):
+    path = tmp_path / "x.tsv"
+    path.write_text("1\talex\tB-per\tO\n2\tlee\tI-per\tO\n")
+    columns = ("--word-column", 2, "--tag-column", 3)
+    status, said, _ = run(monkeypatch, capsys, "--ckpt", here, "--data", path, *columns)
+    assert status == 0 and f"{path}: F1 1.0" in said
+    for flags in (columns[:2], ("--documents", "file")):
+        status, _, error = run(monkeypatch, capsys, "--ckpt", here, *flags)
+        assert status == 2 and "say how to read --data" in error
+
+
 def test_a_run_with_a_key_of_another_version_is_refused_with_the_reason(monkeypatch, capsys, data, here):
     config = here.parent / "config.toml"
     config.write_text(to_toml(Config(train=str(data), validation=str(data), output=str(here.parent))) + "new_key = 1\n")

@@ -30,6 +30,10 @@ TWO_JSONL = b'{"tokens": ["Kofi", "Annan", "left"], "tags": ["B-per", "I-per", "
 TWO_SPANS = b'{"text": "Kofi Annan left", "label": [[0, 10, "per"]]}\n{"text": "Mali", "label": [[0, 4, "geo"]]}\n'
 
 
+def in_documents(first: str, second: str) -> list[Sentence]:
+    return [TWO[0]._replace(document=first), TWO[1]._replace(document=second)]
+
+
 def put(folder: Path, name: str, data: bytes) -> Path:
     path = folder / name
     path.write_bytes(data)
@@ -102,12 +106,32 @@ GOOD = {
     "txt, crlf, document lines": (
         "a.txt",
         b"-DOCSTART- -X- O\r\n\r\n" + TWO_CONLL.replace(b"\n", b"\r\n") + b"\r\n-DOCSTART-\r\n",
-        TWO,
+        in_documents("1", "1"),
     ),
     "a document line parts sentences": (
         "a.iob2",
         b"Kofi NNP B-per\nAnnan NNP I-per\nleft VBD O\n-DOCSTART- -X- O\nMali NNP B-geo\n",
-        TWO,
+        in_documents("0", "1"),
+    ),
+    "documents with ids, one of them twice": (
+        "a.conll",
+        b"-DOCSTART- (1 EU)\n\na O\n\n-DOCSTART- (b)c)\t\na O\n\na O\n\n-DOCSTART- (1 EU)\na O\n",
+        [Sentence(["a"], ["O"], document) for document in ("1 EU", "b)c", "b)c", "1 EU")],
+    ),
+    "csv: a document on every row": (
+        "a.csv",
+        b"Sentence #,Word,Tag,document_id\n1,Kofi,B-per,d\n1,Annan,I-per,d\n1,left,O,d\n2,Mali,B-geo,d\n",
+        in_documents("d", "d"),
+    ),
+    "csv: sentence ids that start again in each document": (
+        "a.csv",
+        b"doc_id,Sentence #,Word,Tag\nd,1,Kofi,B-per\n,1,Annan,I-per\nd,1,left,O\ne,1,Mali,B-geo\n",
+        in_documents("d", "e"),
+    ),
+    "jsonl: documents": (
+        "a.jsonl",
+        TWO_JSONL.replace(b', "O"]', b', "O"], "doc_id": 7').replace(b'["B-geo"]', b'["B-geo"], "document_id": null'),
+        in_documents("7", ""),
     ),
     "runs of blank lines and blanks": (
         "a.conll",
@@ -138,7 +162,7 @@ def test_good_files(tmp_path, name, data, sentences):
 def test_format_and_encoding_given(tmp_path):
     odd = put(tmp_path, "data", TWO_CONLL)
     assert read(odd, format="conll") == TWO
-    assert read(put(tmp_path, "x.jsonl", TWO_SPANS), format="spans") == TWO
+    assert [s[:2] for s in read(put(tmp_path, "x.jsonl", TWO_SPANS), format="spans")] == [s[:2] for s in TWO]
     assert read(put(tmp_path, "x.txt", TWO_JSONL), format="jsonl") == TWO
     assert read(put(tmp_path, "u.csv", TWO_CSV.decode().encode("utf-16")), encoding="utf-16") == TWO
     latin = put(tmp_path, "l.conll", "\x96 O\n".encode("latin-1"))
@@ -153,6 +177,23 @@ def test_each_word_and_tag_is_one_object(tmp_path, format):
     sentences = read(tmp_path / "a", format=format)
     for texts in ([w for s in sentences for w in s.words], [t for s in sentences for t in s.tags]):
         assert len(texts) == 7 and len({id(text) for text in texts}) == len(set(texts)) == 4
+
+
+def test_a_whole_file_can_be_one_document(tmp_path):
+    for name, data in [("a.csv", TWO_CSV), ("b.conll", b"-DOCSTART- O\n" + TWO_CONLL), ("c.jsonl", TWO_JSONL), ("d.jsonl", TWO_SPANS)]:
+        assert read(put(tmp_path, name, data), documents="file") == in_documents("1", "1")
+
+
+@pytest.mark.parametrize("name, data", [("a.csv.gz", TWO_CSV), ("a.conll.GZ", TWO_CONLL), ("a.json.gz", TWO_JSONL), ("a.gz", TWO_CONLL)])
+def test_gzip_is_read_and_written_by_the_suffix(tmp_path, name, data):
+    format = None if name != "a.gz" else "conll"
+    path = put(tmp_path, name, gzip.compress(data))
+    assert read(path, format=format) == TWO
+    write(path, TWO, format=format)
+    written = path.read_bytes()
+    assert written[:2] == b"\x1f\x8b" and read(path, format=format) == TWO
+    write(path, TWO, format=format)
+    assert path.read_bytes() == written
 
 
 def test_the_flag_offers_each_format():
@@ -181,6 +222,12 @@ REFUSED = {  # what: (file name, its bytes, options, line, a part of the message
     "utf-16": ("a.csv", UTF16, {}, None, "UTF-16"),
     "utf-16 without a mark": ("a.csv", UTF16[2:], {}, 1, "NUL"),
     "gzip": ("a.csv", gzip.compress(TWO_CSV), {}, None, "gzip"),
+    "gzip that is not": ("a.csv.gz", TWO_CSV, {}, None, "not a whole gzip file"),
+    "gzip cut short": ("a.csv.gz", gzip.compress(TWO_CSV)[:-9], {}, None, "not a whole gzip file"),
+    "gzip damaged": ("a.csv.gz", gzip.compress(TWO_CSV)[:20] + b"?" * 9 + gzip.compress(TWO_CSV)[29:], {}, None, "not a whole gzip file"),
+    "gzip in gzip": ("a.csv.gz", gzip.compress(gzip.compress(TWO_CSV)), {}, None, "is a gzip file"),
+    "gzip without a format": ("a.gz", gzip.compress(TWO_CSV), {}, None, "--format"),
+    "gzip: the line counts in the text": ("a.conll.gz", gzip.compress(b"a O\nb geo\n"), {}, 2, "'geo'"),
     "zip": ("a.csv", b"PK\x03\x04\x14\x00", {}, None, "zip"),
     "NUL": ("a.csv", TWO_CSV.replace(b"left", b"le\0ft"), {}, 4, "NUL"),
     "surrogate": ("a.csv", HEAD + b"1,a,X,O\n,\\ud800,X,O\n", {"encoding": "unicode_escape"}, 3, "surrogate"),
@@ -204,6 +251,14 @@ REFUSED = {  # what: (file name, its bytes, options, line, a part of the message
     "blank word": ("a.csv", HEAD + b"1,a,X,O\n, ,X,O\n", {}, 3, "empty"),
     "empty tag": ("a.csv", HEAD + b"1,a,X,O\n,b,X,\n", {}, 3, "tag ''"),
     "a word that is no tag": ("a.csv", HEAD + b"1,a,X,O\n,a,X,a\n", {}, 3, "tag 'a'"),
+    "csv: two document columns": ("a.csv", b"Sentence #,Word,Tag,doc_id,document_id\n1,a,O,d,d\n", {}, 1, "more than one column"),
+    "csv: no document": ("a.csv", b"Sentence #,Word,Tag,doc_id\n1,a,O,d\n2,a,O,\n", {}, 3, "without a document"),
+    "csv: a sentence of two documents": ("a.csv", b"Sentence #,Word,Tag,doc_id\n1,a,O,d\n,a,O,e\n", {}, 3, "'d' and 'e'"),
+    "csv: columns by number": ("a.csv", TWO_CSV, {"word_column": 2}, None, "this is csv"),
+    "json: columns by number": ("a.jsonl", TWO_SPANS, {"tag_column": 2}, None, "this is spans"),
+    "json: two documents": ("a.jsonl", b'{"tokens": ["a"], "tags": ["O"], "doc_id": 1, "document_id": 1}\n', {}, 1, '"doc_id"'),
+    "json: a document that is a list": ("a.jsonl", b'{"tokens": ["a"], "tags": ["O"], "doc_id": []}\n', {}, 1, "document's id"),
+    "json: a document that is a truth": ("a.jsonl", b'{"tokens": ["a"], "tags": ["O"], "doc_id": true}\n', {}, 1, "document's id"),
     "conll: one column": ("a.conll", b"Kofi\n", {}, 1, "1 column;"),
     "conll: too few": ("a.conll", TWO_CONLL + b"a O\n", {}, 6, "2 columns; give the line 3"),
     "conll: too many": ("a.conll", b"\n\na O\nb X O\n", {}, 4, "3 columns; give the line 2"),
@@ -266,14 +321,18 @@ PROPERTY = settings(deadline=None, max_examples=150)
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from(" \t\r\n\",;#'-\x85\xa0\u2028\ufeff")
 words = st.text(characters, min_size=1, max_size=8).filter(lambda word: word.strip(" \t\r\n"))
 types = st.sampled_from(["geo", "per", "geo-loc", "B-geo", 'a,"b', "日本", "O", "a\xa0b"])
+NO_DOCUMENT = st.just("")
 tags = st.just("O") | st.builds("{}-{}".format, st.sampled_from("BIESLU"), types)
 
 
-def sentences_of(words, tags):
+def sentences_of(words, tags, documents=NO_DOCUMENT):
     pairs = st.lists(st.tuples(words, tags), min_size=1, max_size=6)
-    return st.lists(pairs.map(lambda rows: Sentence([w for w, _ in rows], [t for _, t in rows])), min_size=1, max_size=5)
+    sentence = st.builds(lambda rows, document: Sentence([w for w, _ in rows], [t for _, t in rows], document), pairs, documents)
+    return st.lists(sentence, min_size=1, max_size=5)
 
 
+names = st.sampled_from(["a", "b", "1"]) | st.text(characters, min_size=1, max_size=3)  # of documents
+trimmed_words = words.filter(lambda word: word == word.strip())
 conll_words = words.filter(lambda word: not set(" \t\r\n") & set(word) and word[0] != "\ufeff" and word != "-DOCSTART-")
 
 
@@ -281,9 +340,11 @@ conll_words = words.filter(lambda word: not set(" \t\r\n") & set(word) and word[
     "suffix, held",
     [
         ("csv", sentences_of(words, tags | st.just("B-two words"))),
-        ("jsonl", sentences_of(words, tags | st.just("B-two words"))),
+        ("csv", sentences_of(words, tags, names)),
+        ("jsonl", sentences_of(words, tags | st.just("B-two words"), names | st.just(""))),
         ("conll", sentences_of(conll_words, tags)),
-        ("spans", sentences_of(words.filter(lambda word: word == word.strip()), st.sampled_from(["O", "B-geo", "B-two words"]))),
+        ("conll", sentences_of(conll_words, tags, names.filter(lambda name: not set("\r\n") & set(name)))),
+        ("spans", sentences_of(trimmed_words, st.sampled_from(["O", "B-geo", "B-two words"]), names | st.just(""))),
     ],
 )
 def test_what_is_written_is_read(tmp_path_factory, suffix, held):
@@ -302,7 +363,7 @@ def test_what_is_written_is_read(tmp_path_factory, suffix, held):
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "conll", "spans"])
 def test_what_a_writer_accepts_is_read(tmp_path_factory, suffix):
     path = tmp_path_factory.mktemp("accepted") / f"a.{suffix}"
-    anything = sentences_of(st.text(max_size=4), tags | st.text(max_size=4))
+    anything = sentences_of(st.text(max_size=4), tags | st.text(max_size=4), st.text(max_size=1))
 
     @PROPERTY
     @given(anything)
@@ -371,7 +432,12 @@ def test_written_layouts(tmp_path):
     write(tmp_path / "a.jsonl", TWO, format="spans")
     first = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
     assert first["text"] == "Kofi Annan left" and first["spans"] == [{"start": 0, "end": 10, "label": "per"}]
-    assert first["tokens"][1] == {"text": "Annan", "start": 5, "end": 10, "id": 1}
+    assert first["tokens"][1] == {"text": "Annan", "start": 5, "end": 10, "id": 1} and first["document_id"] is None
+    write(tmp_path / "d.csv", in_documents("d", "e"))
+    header, *rows = (tmp_path / "d.csv").read_bytes().split(b"\r\n")
+    assert header.endswith(b",Tag,document_id") and rows[:2] == [b"Sentence: 1,Kofi,B-per,d", b",Annan,I-per,"]
+    write(tmp_path / "d.conll", in_documents("d", "e"))
+    assert (tmp_path / "d.conll").read_bytes() == (b"-DOCSTART- (d)\n\nKofi B-per\nAnnan I-per\nleft O\n\n-DOCSTART- (e)\n\nMali B-geo\n\n")
 
 
 @pytest.mark.parametrize(
@@ -382,6 +448,9 @@ def test_written_layouts(tmp_path):
         ("a.conll", Sentence(["-DOCSTART-"], ["O"]), "-DOCSTART-"),
         ("a.conll", Sentence(["a", "\ufeffb"], ["O", "O"]), "byte order mark"),
         ("a.conll", Sentence(["a"], ["B-two words"]), "white space"),
+        ("a.conll", Sentence(["a"], ["O"], "a\nb"), "documents or none"),
+        ("a.csv", Sentence(["a"], ["O"], "d"), "documents or none"),
+        ("a.jsonl", Sentence(["a"], ["O"], "\0"), "the document"),
         ("a.csv", Sentence(["a" * (csv.field_size_limit() + 1)], ["O"]), "131072"),
         *(
             (name, sentence, part)
@@ -419,6 +488,8 @@ def test_refused_targets(tmp_path):
     continued = [Sentence(["Mali"], ["I-geo"])]
     assert "IOB2" in refusal(write, tmp_path / "a.jsonl", continued, path=tmp_path / "a.jsonl", format="spans")
     assert "no sentence" in refusal(write, tmp_path / "a.csv", [], path=tmp_path / "a.csv")
+    lines = [Sentence(["a"], ["O"], "a\nb")]
+    assert "a line end" in refusal(write, tmp_path / "a.conll", lines, path=tmp_path / "a.conll")
     assert "null" in refusal(write, "a\0.csv", TWO, path=Path("a\\x00.csv"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv"]
 

@@ -66,6 +66,20 @@ def test_split_refuses_an_empty_part():
     assert "of 0 falls to the train" in refusal(split, [], path=None, seed=1)
 
 
+def test_split_without_documents_is_the_one_that_results_were_published_on():
+    assert content_hash(split(MANY, seed=1)["test"]) == "bf4926f9db260d78ce5f32f57b928ae9"
+
+
+def test_split_keeps_documents_whole():
+    documents = [sentence._replace(document=f"d{i % 97}") for i, sentence in enumerate(MANY)]
+    parts = split(documents, seed=1)
+    ids = [{s.document for s in part} for part in parts.values()]
+    assert sum(map(len, ids)) == 97 and len(parts["train"]) > len(MANY) / 2
+    assert split([*documents, *MANY], seed=1)["test"] == [*parts["test"], *split(MANY, seed=1)["test"]]
+    three = [sentence._replace(document=f"d{i % 3}") for i, sentence in enumerate(MANY)]
+    assert "there are 3; " in (message := refusal(split, three, path=None, seed=1)) and "use more documents" in message
+
+
 @pytest.mark.parametrize("word, fault", [("", "empty"), (" \t\r\n", "empty"), ("a\0", "NUL"), ("\ud800", "surrogate")])
 def test_word_faults(word, fault):
     assert fault in word_fault(word)

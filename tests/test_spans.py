@@ -54,7 +54,17 @@ GOOD = {
 
 @pytest.mark.parametrize("name, data, sentences", GOOD.values(), ids=GOOD)
 def test_good_files(tmp_path, name, data, sentences):
-    assert read(put(tmp_path, name, data)) == sentences
+    found = read(put(tmp_path, name, data))
+    assert [s[:2] for s in found] == [s[:2] for s in sentences]
+    assert len({s.document for s in found}) == len(found) and all(s.document for s in found)
+
+
+def test_a_text_is_a_document_of_its_own_unless_the_record_says_otherwise(tmp_path):
+    keys = ["", '"document_id": "d", ', "", '"doc_id": 7, ', '"doc_id": null, ']
+    lines = [f'{{{key}"text": "Mali", "label": []}}\n' for key in keys]
+    own, d, again, seven, unknown = [s.document for s in read(put(tmp_path, "a.jsonl", "".join(lines).encode()))]
+    assert (d, seven, unknown) == ("d", "7", "")
+    assert own == again and own  # copies of a text stay together in a split
 
 
 REFUSED = {  # what: (file name, its bytes, options, line, a part of the message)

@@ -1,0 +1,171 @@
+"""The ``conll`` format: one word per line, its tag in another column. Columns are separated by ASCII spaces or tabs.
+
+A blank line ends a sentence. A ``-DOCSTART-`` line, or CoNLL-U's comment ``# newdoc``, starts a document. It may name it:
+``-DOCSTART- (ID)`` or ``# newdoc id = ID``. Comments are left out (see `_is_comment`), and CoNLL-U's lines that are no words (`_is_extra`).
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import NoReturn
+
+from ner.errors import InputError
+from ner.sentences import InvalidSentence, Sentence, all_or_none, is_tag, valid_tag, valid_word
+
+_ID = re.compile(r"-DOCSTART-[ \t]+\((.+)\)|#[ \t]+newdoc[ \t]+id[ \t]*=[ \t]*(.+)")
+_NOT_A_WORD = re.compile(r"[ \t\r\n]|\A\ufeff|\A-DOCSTART-\Z")
+_MULTIWORD = re.compile(r"(\d+)-\d+")
+_EMPTY_NODE = re.compile(r"\d+\.\d+")
+_columns = re.compile(r"[^ \t]+").findall
+
+
+def read(text: str, path: Path, word_column: int | None = None, tag_column: int | None = None) -> list[Sentence]:
+    """The sentences of a text. ``word_column`` and ``tag_column`` count from 1; None is the first and the last column.
+
+    Raises:
+        InputError: a line is not valid. ``path`` is the file that the message names.
+    """
+    rows = [row.rstrip("\r") for row in text.split("\n")]
+    sentences: list[Sentence] = []
+    documents: list[tuple[int, str]] = []  # for each line that starts one: the sentences before it; the id, "" for none
+    words: list[str] = []
+    tags: list[str] = []
+    known_words: dict[str, str] = {}  # checked once; all copies of a word share one str object
+    known_tags: dict[str, str] = {}
+    width = word_at = tag_at = 0
+    expected = _width(rows)
+    for line, row in enumerate(rows, 1):
+        if "\r" in row:
+            raise InputError("a carriage return inside a line", hint="end all lines the same way", path=path, line=line)
+        fields = _columns(row)
+        if not fields or fields[0] == "-DOCSTART-":
+            words, tags = [], []
+            if fields:
+                documents.append((len(sentences), _id(row)))
+            continue
+        if fields[0] == "#" and not words and _is_comment(fields, expected, path, line):
+            if fields[1] == "newdoc":
+                documents.append((len(sentences), _id(row)))
+            continue
+        if len(fields) != width:
+            if width or len(fields) == 1:
+                _refuse_columns(len(fields), width, path, line)
+            width = len(fields)
+            word_at, tag_at = _positions(width, word_column, tag_column, path, line)
+        word, tag = fields[word_at], fields[tag_at]
+        if word_at and _is_extra(fields[0], tag, rows[line : line + 1], path, line):
+            continue
+        if word not in known_words:
+            known_words[word] = valid_word(word, path, line)
+        if tag not in known_tags:
+            known_tags[tag] = valid_tag(tag, path, line)
+        if not words:
+            sentences.append(Sentence(words, tags))
+        words.append(known_words[word])
+        tags.append(known_tags[tag])
+    if word_column is None and width > 2 and sentences and all(map(_counts, sentences)):
+        raise InputError("the first column counts the words", hint="say where they are: --word-column 2", path=path)
+    return _in_documents(sentences, documents, path)
+
+
+def _width(rows: list[str]) -> int:
+    """The number of columns of the first line that can only be a word's; 0 if there is none."""
+    found = (fields for row in rows if (fields := _columns(row)) and fields[0] not in ("#", "-DOCSTART-"))
+    return len(next(found, []))
+
+
+def _positions(width: int, word_column: int | None, tag_column: int | None, path: Path, line: int) -> tuple[int, int]:
+    """Where in a line the word and the tag are."""
+    word, tag = word_column or 1, tag_column or width
+    if max(word, tag) > width:
+        hint = f"give --word-column and --tag-column from 1 to {width}"
+        raise InputError(f"{width} columns, so there is no column {max(word, tag)}", hint=hint, path=path, line=line)
+    if word == tag:
+        what = f"column {word} of {width} would be the word and the tag"
+        raise InputError(what, hint="give --word-column and --tag-column", path=path, line=line)
+    return word - 1, tag - 1
+
+
+def _is_comment(fields: list[str], width: int, path: Path, line: int) -> bool:
+    """Whether a line that starts with ``#`` and a blank, before the first word of a sentence, is a comment. Else it is the word ``#``.
+
+    It is a comment if none of its columns is a tag. So no word with a tag is ever left out. ``# KEY = VALUE`` is free text, which may
+    hold what looks like a tag. It is a comment if it has too many or too few columns for a word, and refused if it could be both.
+    ``width`` is the number of columns of a word's line, 0 if no line tells.
+    """
+    if len(fields) > 1 and not any(map(is_tag, fields)):
+        return True
+    if "=" not in fields[2:4]:  # KEY may be of two words, as in "newdoc id"
+        return False
+    if width in (0, len(fields)):
+        hint = "delete it if it is a comment"
+        raise InputError(f"a comment, or the word '#' with the tag {fields[-1]!r}", hint=hint, path=path, line=line)
+    return True
+
+
+def _is_extra(index: str, tag: str, following: list[str], path: Path, line: int) -> bool:
+    """Whether a line is no word, by the first column of CoNLL-U: an empty node (``8.1``), or a multiword token (``1-2``).
+
+    The words of a multiword token follow in lines of their own, so its own tag must not open an entity.
+    """
+    if _EMPTY_NODE.fullmatch(index):
+        return tag == "_"
+    match = _MULTIWORD.fullmatch(index)
+    if not match or not any(_columns(row)[:1] == [match[1]] for row in following):
+        return False
+    if tag not in ("_", "O"):
+        hint = "tag the words in the lines after it, and write _ here"
+        raise InputError(f"the multiword token {index} has the tag {tag!r}", hint=hint, path=path, line=line)
+    return True
+
+
+def _counts(sentence: Sentence) -> bool:
+    return sentence.words == [str(number) for number in range(1, len(sentence.words) + 1)]
+
+
+def _refuse_columns(found: int, width: int, path: Path, line: int) -> NoReturn:
+    what = "1 column" if found == 1 else f"{found} columns"
+    wanted = f"{width} as in the lines above" if width else "a word, a space or tab, and a tag"
+    raise InputError(what, hint=f"give the line {wanted}, or name another --format", path=path, line=line)
+
+
+def _id(row: str) -> str:
+    """The document's id on a line that starts one; "" for none."""
+    match = _ID.fullmatch(row.strip(" \t"))
+    return (match[1] or match[2]) if match else ""
+
+
+def _in_documents(sentences: list[Sentence], starts: list[tuple[int, str]], path: Path) -> list[Sentence]:
+    """The sentences with their documents. ``starts``: how many sentences stand before each document's first, and its id, "" for none.
+
+    A document without an id gets its number, from 1. Sentences before the first start are document 0.
+    """
+    if not starts:
+        return sentences
+    ends = [*(count for count, _ in starts), len(sentences)]
+    parts = zip(["", *(name for _, name in starts)], pairwise([0, *ends]), strict=True)
+    used = [(number, name, sentences[start:end]) for number, (name, (start, end)) in enumerate(parts) if start < end]
+    if both := {str(number) for number, name, _ in used if not name} & {name for _, name, _ in used}:
+        what = f"{min(both)!r} is the id of a document, and the number of another that has no id"
+        raise InputError(what, hint="give all documents an id, or none", path=path)
+    return [sentence._replace(document=name or str(number)) for number, name, part in used for sentence in part]
+
+
+def lines(sentence: Sentence, number: int, before: str | None) -> str:
+    """The text of a sentence. ``before`` is the document of the sentence before it, None for the first.
+
+    Raises:
+        InvalidSentence: `read` would not give the same sentence back.
+    """
+    all_or_none(sentence, before)
+    for word, tag in zip(sentence.words, sentence.tags, strict=True):
+        if _NOT_A_WORD.search(word) or " " in tag:
+            raise InvalidSentence(f"conll cannot hold {word!r} {tag!r} (white space, a -DOCSTART- or a byte order mark)")
+    start = ""
+    if sentence.document and sentence.document != before:
+        start = f"-DOCSTART- ({sentence.document})\n\n"
+        if "\r" in start or "\n" in sentence.document:
+            raise InvalidSentence(f"conll cannot hold the document {sentence.document!r} (a line end)")
+    return start + "".join(f"{word} {tag}\n" for word, tag in zip(sentence.words, sentence.tags, strict=True)) + "\n"
