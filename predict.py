@@ -80,7 +80,7 @@ def chunks(lines: Iterator[str], *, longest: int) -> Iterator[list[str]]:
 
 def paragraphs(texts: list[str]) -> list[str]:
     """The paragraph of each text, by number; "" for a text that is empty or white space, which ends one."""
-    ends = itertools.accumulate(not text.strip() for text in texts)
+    ends = itertools.accumulate(int(not text.strip()) for text in texts)
     return [str(number) if text.strip() else "" for number, text in zip(ends, texts, strict=True)]
 
 

@@ -157,7 +157,7 @@ def check_trainable(splits: dict[str, list[Sentence]], config: Config) -> None:
     if all(tag == "O" for sentence in train for tag in sentence.tags):
         raise InputError("the training sentences have no entity, only O tags", path=where, hint="annotate some entities")
     if config.context == "document" and not has_neighbours(train):
-        hint = "give a corpus with -DOCSTART- lines or document ids, or --context sentence"
+        hint = "give a corpus that marks its documents, --documents file, or --context sentence"
         raise InputError("--context document, and no training sentence has a neighbour in its document", path=where, hint=hint)
     known = tagset.TagSet.fit(train)
     for name in SPLITS[1:]:

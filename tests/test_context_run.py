@@ -8,6 +8,7 @@ import shutil
 import pytest
 from programs import call, copied, scores, weights, without_clock
 
+import evaluate
 import predict
 from ner import pretrained
 
@@ -62,7 +63,7 @@ def test_it_is_continued_to_the_same_bits(trained, flags, tmp_path):
     assert done.returncode == 0 and "resumed from step-" in done.stdout, done.stderr
     assert weights(output) == weights(whole) and without_clock(output) == without_clock(whole)
     other = call("train", *flags, "--output", output, "--resume", "--context", "sentence")
-    assert other.returncode == 2 and "context: document -> sentence" in other.stderr
+    assert other.returncode == 2 and "context: 'document' -> 'sentence'" in other.stderr
 
 
 def test_evaluate_and_predict_read_the_neighbours_or_say_that_there_are_none(trained, files, toy_sentences, tmp_path):
@@ -93,6 +94,11 @@ def test_evaluate_and_predict_read_the_neighbours_or_say_that_there_are_none(tra
     assert predicted("\n\n".join(lines) + "\n") == (alone, True)
     done = call("predict", "--ckpt", trained[0], *lines[:2], "--pre-split", "--format", "jsonl")
     assert [json.loads(line)["tags"] for line in done.stdout.splitlines()] == alone[:2] and WANTS in done.stderr
+
+
+def test_all_splits_together_keep_their_documents_apart(trained):
+    sentences, _ = evaluate.corpus_of(evaluate.Arguments(ckpt=str(trained[0]), split="all"), lambda text: None)
+    assert len({s.document for s in sentences}) == 8  # four in each file, numbered from 1 in both
 
 
 def test_a_corpus_without_documents_is_refused(corpus, tiny, tmp_path):
