@@ -45,6 +45,9 @@ class Arguments:
     compare: str | None = key(
         None, "Another model: test whether the two differ on the same sentences (approximate randomisation).", path=True
     )
+    context: Literal["sentence", "document"] | None = key(
+        None, "sentence: read each sentence alone; document: with its neighbours in the document. Without it: as the model was trained."
+    )
     compute_dtype: DataType = key("auto", "Number type of the matrix products. auto: what training used, if the device has it.")
 
 
@@ -68,9 +71,10 @@ def main(arguments: list[str]) -> int:
     from ner.progress import console, say, table
 
     sentences, corpus = corpus_of(given, say)
-    words, gold = [s.words for s in sentences], [s.tags for s in sentences]
-    tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype)
-    evaluation = scoring.Evaluation(words, gold, *tagger.tag(words))
+    words, gold, documents = [s.words for s in sentences], [s.tags for s in sentences], [s.document for s in sentences]
+    tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype, context=given.context)
+    evaluation = scoring.Evaluation(words, gold, *tagger.tag(words, documents))
+    warn_of_lacking_context(given.ckpt, tagger, say)
     if tagger.cut_words:
         say(f"warning: of {tagger.cut_words} long words only the first word pieces were read")
     warn_of_lacking_types(given.ckpt, tagger, gold, say)
@@ -78,7 +82,7 @@ def main(arguments: list[str]) -> int:
     details = {"model": given.ckpt, "corpus": corpus}
     result: dict = {**evaluation.scores.as_dict(), "f1_interval_95": [low, high], "errors": evaluation.errors, **details}
     if given.compare:
-        result["compare"] = compare(given, tagger, evaluation, say)
+        result["compare"] = compare(given, tagger, evaluation, documents, say)
 
     if given.json:
         report.write_json(given.json, result)
@@ -95,14 +99,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def compare(given: Arguments, tagger: Tagger, evaluation: Evaluation, say: Callable[[str], None]) -> dict:
+def compare(given: Arguments, tagger: Tagger, evaluation: Evaluation, documents: list[str], say: Callable[[str], None]) -> dict:
     """The other model on the same sentences, as the JSON file shows it: its F1, and the p-value of "both have the same F1"."""
     from ner import scoring
     from ner.inference import Tagger
 
-    other = Tagger.load(str(given.compare), compute_dtype=given.compute_dtype)
+    other = Tagger.load(str(given.compare), compute_dtype=given.compute_dtype, context=given.context)
     warn_of_lacking_types(str(given.compare), other, evaluation.gold, say)
-    theirs = scoring.Evaluation(evaluation.words, evaluation.gold, *other.tag(evaluation.words))
+    theirs = scoring.Evaluation(evaluation.words, evaluation.gold, *other.tag(evaluation.words, documents))
+    warn_of_lacking_context(str(given.compare), other, say)
     decoding, other_decoding = ("Viterbi" if model.iob2 else "word by word" for model in (tagger, other))
     if decoding != other_decoding:
         ways = f"{given.ckpt}: {decoding}, {given.compare}: {other_decoding}"
@@ -113,6 +118,12 @@ def compare(given: Arguments, tagger: Tagger, evaluation: Evaluation, say: Calla
         "p": scoring.paired_test(evaluation.counts, theirs.counts),
         "decoding": [decoding, other_decoding],
     }
+
+
+def warn_of_lacking_context(path: str, tagger: Tagger, say: Callable[[str], None]) -> None:
+    """Say so where a model that reads neighbouring sentences was given none."""
+    if tagger.context == "document" and not tagger.neighbours:
+        say(f"warning: {path} reads neighbouring sentences, and the corpus does not say which belong together: each was read alone")
 
 
 def warn_of_lacking_types(path: str, tagger: Tagger, gold: Sequence[list[str]], say: Callable[[str], None]) -> None:
@@ -144,7 +155,9 @@ def corpus_of(given: Arguments, say: Callable[[str], None]) -> tuple[list[Senten
     splits = dataset.load(config, say, dataset.SPLITS if part == "all" else (part,))
     named = f" of {config.data}" if hub.is_name(config.data) else ""
     if part == "all":
-        return [s for name in splits for s in splits[name]], f"all splits{named}"
+        # Each file may number its documents from 1, and the last of one split is not the first of the next.
+        apart = ((s, f"{name} {s.document}" if s.document else "") for name in splits for s in splits[name])
+        return [s._replace(document=document) for s, document in apart], f"all splits{named}"
     if part not in splits:
         hint = f"give --split {' or '.join(splits) or 'all'}, or --data FILE"
         raise InputError(f"the {'corpus' if given.data else 'run'} has no {part} split", path=given.data or given.ckpt, hint=hint)

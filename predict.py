@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ner.inference import Tagged
 
 CHUNK = 1000  # lines tagged at a time, so memory does not grow with the input
+LONGEST = 10 * CHUNK  # lines of a paragraph that are tagged together
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta")
 
 
@@ -30,6 +31,11 @@ class Arguments:
     pre_split: bool = key(False, "Split words at white space only. Otherwise punctuation is split off too, as in the corpus.")
     format: Literal["table", "jsonl", "conll"] = key(
         "table", "table: for people; jsonl (one object a line) and conll (one line `word tag` a word): for programs."
+    )
+    context: Literal["sentence", "document"] | None = key(
+        None,
+        "sentence: read each text alone; document: read the lines of a paragraph of --input together (an empty line ends it). Without "
+        "it: as the model was trained.",
     )
     compute_dtype: DataType = key("auto", "Number type of the matrix products. auto: what training used, if the device has it.")
 
@@ -45,17 +51,37 @@ def main(arguments: list[str]) -> int:
     lines = read_lines(given.input) if given.input else iter(given.text)
     chunk = list(itertools.islice(lines, CHUNK))  # an unreadable input is refused before the model is loaded
     import_tensorflow()
-    tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype)
+    tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype, context=given.context)
     write = {"table": write_table, "jsonl": write_jsonl, "conll": write_conll}[given.format]
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not know every character
-    while chunk:
-        for tagged in tagger(chunk, split_at_white_space=given.pre_split):
+    together = bool(given.input) and tagger.context == "document"
+    for texts in chunks(itertools.chain(chunk, lines), longest=LONGEST if together else CHUNK):
+        for tagged in tagger(texts, split_at_white_space=given.pre_split, documents=paragraphs(texts) if together else None):
             write(tagged)
         sys.stdout.flush()
-        chunk = list(itertools.islice(lines, CHUNK))
     if tagger.cut_words:
         print(f"warning: of {tagger.cut_words} long words only the first word pieces were read", file=sys.stderr)
+    if tagger.context == "document" and not tagger.neighbours:
+        print("warning: the model reads neighbouring sentences, and no text has any (lines of a paragraph of --input)", file=sys.stderr)
     return 0
+
+
+def chunks(lines: Iterator[str], *, longest: int) -> Iterator[list[str]]:
+    """The lines, CHUNK or a few more at a time: up to the end of the paragraph, if the chunk is then no more than ``longest`` lines."""
+    chunk = []
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) >= longest or (len(chunk) >= CHUNK and not line.strip()):
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def paragraphs(texts: list[str]) -> list[str]:
+    """The paragraph of each text, by number; "" for a text that is empty or white space, which ends one."""
+    ends = itertools.accumulate(int(not text.strip()) for text in texts)
+    return [str(number) if text.strip() else "" for number, text in zip(ends, texts, strict=True)]
 
 
 def read_lines(path: str) -> Iterator[str]:

@@ -56,6 +56,13 @@ def train(config: Config, devices: Devices) -> int:
         data = dataset.prepare(config, encoder, say)
     config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation)  # what was not given, by the corpus
     say(budget.line(config, data.train))
+    notes = {
+        "row_length": data.train.row_length,
+        "case": config.case,
+        "context": config.context,
+        "head": config.head,
+        "compute_dtype": dtype.name,
+    }
     words, gold = [s.words for s in data.splits["validation"]], [s.tags for s in data.splits["validation"]]
 
     # --- Model and optimizer: the same variables on every replica ---
@@ -156,14 +163,8 @@ def train(config: Config, devices: Devices) -> int:
                             sizes = {name: len(sentences) for name, sentences in data.splits.items()}
                             seconds = time.monotonic() - began
                             text = card.model_card(config, evaluation.scores, splits=sizes, device=device_line, seconds=seconds)
-                            notes = {
-                                "row_length": data.train.row_length,
-                                "case": config.case,
-                                "head": config.head,
-                                "compute_dtype": dtype.name,
-                            }
-                            notes |= {"validation": evaluation.scores.as_dict()}
-                            pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes)
+                            scored = {"validation": evaluation.scores.as_dict()}
+                            pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes | scored)
                         state.finished = state.epoch == config.epochs or 0 < config.patience <= state.not_better
                         run.record_validation(evaluation, best, epoch.steps)
 

@@ -1,7 +1,8 @@
 """Windows -> fixed-shape rows -> tf.data.
 
-Packing puts several whole sentences into one row: attention is block-diagonal (``segments``) and positions restart, so losses and
-predictions are those of the unpacked sentences, and one static shape serves the whole run.
+Packing puts several whole windows into one row: attention is block-diagonal (``segments``) and positions restart, so losses and
+predictions are those of the unpacked windows, and one static shape serves the whole run. A window is a sentence, a part of a long one, or
+with document context a part of a document.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ class Batch(NamedTuple):
     Attributes:
         pieces: vocabulary ids.
         types: token types: the case of the piece's word (``ner.wordpieces.word_case``), or 0.
-        positions: position within the sentence, 0 at each [CLS].
-        segments: which sentence of the row a piece belongs to, from 1; 0 is padding.
+        positions: position within the window, 0 at each [CLS].
+        segments: which window of the row a piece belongs to, from 1; 0 is padding.
+        sentences: the number in the corpus of the sentence that the piece's word belongs to; 0 for pieces of no word of the window's own.
         labels: tag ids; NO_LABEL on pieces that do not count in the loss.
         words: on a word's first piece the number of that word in the corpus, if its tag is predicted here; -1 elsewhere.
     """
@@ -37,6 +39,7 @@ class Batch(NamedTuple):
     types: Any
     positions: Any
     segments: Any
+    sentences: Any
     labels: Any
     words: Any
 
@@ -54,7 +57,7 @@ class Batch(NamedTuple):
         return self.pieces.shape
 
 
-EMPTY = Batch(pieces=0, types=0, positions=0, segments=0, labels=NO_LABEL, words=-1)
+EMPTY = Batch(pieces=0, types=0, positions=0, segments=0, sentences=0, labels=NO_LABEL, words=-1)
 
 
 class Targets(NamedTuple):
@@ -107,11 +110,13 @@ def fill(windows: Windows, chosen: np.ndarray, row_of: np.ndarray, offset_of: np
     words = windows.words[source]
     labelled = words >= 0 if targets.pieces == "all" else windows.first[source]
     known = len(targets.tag_ids) > 0
+    sentence_of = np.repeat(np.arange(len(windows.bounds) - 1), np.diff(windows.bounds))
     values = Batch(
         pieces=windows.pieces[source],
         types=windows.types[source],
         positions=inside,
         segments=np.repeat(_number_within_row(row_of, offset_of), sizes),
+        sentences=np.where(words >= 0, sentence_of[words], 0),
         labels=np.where(labelled, targets.tag_ids[words], NO_LABEL) if known else np.full(len(words), NO_LABEL),
         words=np.where(windows.first[source], words, -1),
     )
@@ -187,12 +192,13 @@ class Epoch:
 
 
 def make_epoch(windows: Windows, targets: Targets, *, batching: str, rows_per_step: int, seed: int, epoch: int) -> Epoch:
-    """Shuffle the windows, make rows, shuffle the rows; the last step of each bucket is filled with rows of padding.
+    """Cut the documents, shuffle the windows, make rows, shuffle these; the last step of each bucket is filled with rows of padding.
 
     Where windows carry their words' case, HIDDEN_CASES of them have it zeroed: for text all in small letters or capitals, and where
     no token types are given.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    windows = windows.cut_documents(random)
     if windows.types.any():
         windows = _hide_case(windows, random.random(len(windows.sentences)) < HIDDEN_CASES)
     buckets = make_rows(windows, batching, targets, random.permutation(len(windows.sentences)))

@@ -50,8 +50,8 @@ def updates(config: Config, train: Windows) -> int:
 def line(config: Config, train: Windows) -> str:
     """The budget in words."""
     often = f"every {config.validate_every:,} updates" if config.validate_every else "after each epoch"
-    size = f"{updates(config, train):,} updates of {config.rows} x {train.row_length}"
-    return f"budget: {config.epochs} epochs of {len(train.pieces):,} word pieces, about {size}; validation {often}; case {'on' if config.case else 'off'}"
+    size = f"{config.epochs} epochs of {len(train.pieces):,} word pieces, about {updates(config, train):,} updates"
+    return f"budget: {size} of {config.rows} x {train.row_length}; validation {often}; case {'on' if config.case else 'off'}"
 
 
 def seconds(config: Config, train: Windows, validation: Windows, update_seconds: float) -> float:

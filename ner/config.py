@@ -109,6 +109,11 @@ class Config:
         "packed: several sentences share a row; padded: one sentence a row; buckets: one sentence a row, and rows of a few lengths.",
         group="batches",
     )
+    context: Literal["sentence", "document"] = key(
+        "sentence",
+        "What the encoder reads at a time. sentence: each sentence alone; document: as much of its document as a row holds. The corpus "
+        "must then say which sentences belong together.",
+    )
     rows: int = key(
         None,
         "Rows per update, all replicas together. They are split evenly; empty rows fill up the last share. With padded rows this is the "
@@ -119,7 +124,7 @@ class Config:
     row_length: int | None = key(
         None,
         "Word pieces per row, at most the encoder's number of positions. Without it: the smallest multiple of 32, "
-        "from 64 on, that holds 99 % of the training sentences whole.",
+        "from 64 on, that holds 99 % of the training sentences whole. With document context: longer, up to 256, if documents are.",
         low=8,
         high=2**15,
         free=True,

@@ -4,8 +4,8 @@ The score of a sentence's tags is the sum of each word's score (those of the lin
 pair of neighbours, and a learnt score for the first and the last tag. Training maximises the probability of the annotated tags among all
 sequences; decoding finds the likeliest sequence that keeps to IOB2.
 
-In training a chain is the labelled pieces of one sentence in a packed row, or of one window of a long sentence. In prediction each
-word's scores come from the window that owns it, and the chain is the whole sentence.
+In training a chain is the labelled pieces of one sentence in one window. So a window over a document holds several chains, and a sentence
+that is cut is several chains. In prediction each word's scores come from the window that owns it, and the chain is the whole sentence.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class CRFHead(LinearHead):
     def loss(self, scores: tf.Tensor, batch: Batch) -> tf.Tensor:
         """The negative log-likelihood of all chains of the batch, float32 scalar; ner.step divides it by the labelled pieces."""
         weights = self.transitions.value, self.start.value, self.end.value
-        return -tf.reduce_sum(self.log_likelihood(scores, *weights, batch.labels, batch.segments))
+        length = batch.segments.shape[1]  # no window holds as many sentences, so this numbers each sentence of each window differently
+        chains = batch.segments * length + batch.sentences % length
+        return -tf.reduce_sum(self.log_likelihood(scores, *weights, batch.labels, chains))
 
     def to_decode(self, scores: tf.Tensor) -> tf.Tensor:
         """The scores themselves: a chain weighs them against its transitions before anything becomes a probability."""
@@ -65,41 +67,41 @@ class CRFHead(LinearHead):
         return super().tensors() + [Tensor([name], variable, file="crf.safetensors") for name, variable in own.items()]
 
 
-def log_likelihood(scores, transitions, start, end, labels, segments) -> tf.Tensor:
+def log_likelihood(scores, transitions, start, end, labels, chains) -> tf.Tensor:
     """log p(annotated tags), summed over the chains of each row: float32 [rows].
 
-    scores float32 [rows, length, tags]; transitions [from, to]; labels, segments int32 [rows, length].
+    scores float32 [rows, length, tags]; transitions [from, to]; labels, chains int32 [rows, length].
 
     The annotated sequence is the only one that is left when every other tag is impossible, so its score is a partition function too.
     """
     annotated = tf.one_hot(labels, scores.shape[2], on_value=True, off_value=False, dtype=tf.bool)
     both = tf.concat([tf.where(annotated, scores, IMPOSSIBLE), scores], axis=0)
-    chained, numbers = (tf.concat([field, field], axis=0) for field in (labels >= 0, segments))
+    chained, numbers = (tf.concat([field, field], axis=0) for field in (labels >= 0, chains))
     gold, everything = tf.split(log_partition(both, transitions, start, end, chained, numbers), 2)
     return gold - everything
 
 
-def log_partition(scores, transitions, start, end, chained, segments) -> tf.Tensor:
+def log_partition(scores, transitions, start, end, chained, chains) -> tf.Tensor:
     """The log-sum over all tag sequences of exp(score), summed over the chains of each row: float32 [rows].
 
-    chained bool, segments int32 [rows, length]: the pieces with True are linked to the one before them in their segment.
+    chained bool, chains int32 [rows, length]: the pieces with True are linked to the one before them with the same number.
     """
 
     def step(state, here):
-        total, alpha, is_open, segment = state  # alpha [rows, tags]: the log-sum of the paths so far that end in each tag
+        total, alpha, is_open, chain = state  # alpha [rows, tags]: the log-sum of the paths so far that end in each tag
         score, inside, number = here
-        continues = inside & is_open & (number == segment)
+        continues = inside & is_open & (number == chain)
         begins = inside & ~continues
         total += tf.where(begins & is_open, tf.reduce_logsumexp(alpha + end, axis=1), 0.0)
         longer = tf.reduce_logsumexp(alpha[:, :, None] + transitions, axis=1) + score
         alpha = tf.where(continues[:, None], longer, tf.where(begins[:, None], start + score, alpha))
         # Kept near 0, or float32 would lose the small differences of a long row.
         shift = tf.stop_gradient(tf.where(inside, tf.reduce_max(alpha, axis=1), 0.0))
-        return total + shift, alpha - shift[:, None], is_open | inside, tf.where(inside, number, segment)
+        return total + shift, alpha - shift[:, None], is_open | inside, tf.where(inside, number, chain)
 
     rows, _, tags = scores.shape
     state = tf.zeros([rows]), tf.zeros([rows, tags]), tf.zeros([rows], tf.bool), tf.zeros([rows], tf.int32)
-    by_position = tf.transpose(scores, [1, 0, 2]), tf.transpose(chained), tf.transpose(segments)
+    by_position = tf.transpose(scores, [1, 0, 2]), tf.transpose(chained), tf.transpose(chains)
     total, alpha, is_open, _ = (history[-1] for history in tf.scan(step, by_position, state))
     return total + tf.where(is_open, tf.reduce_logsumexp(alpha + end, axis=1), 0.0)
 

@@ -15,7 +15,7 @@ from ner.config import READING_KEYS, Config, load_toml
 from ner.errors import InputError
 from ner.files import sha256
 from ner.sentences import SPLITS, Sentence, conflicts, interned, split
-from ner.wordpieces import Windows, WordPieces
+from ner.wordpieces import Windows, WordPieces, document_bounds
 
 if TYPE_CHECKING:
     from ner.pretrained import Pretrained
@@ -202,7 +202,8 @@ class Data:
         splits: the sentences of ``train``, ``validation`` and, where there is one, ``test``.
         tags: the tags and their ids.
         case: whether the encoder is told of case.
-        train, validation: the word pieces of these splits.
+        train, validation: the word pieces of these splits. With document context training's documents are whole here
+            (``Windows.cut_documents``).
         targets: the training sentences' tags.
     """
 
@@ -217,12 +218,15 @@ class Data:
 def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> Data:
     """Read the corpus of a resolved configuration, check it, and encode it in the encoder's word pieces.
 
-    Raises InputError for a corpus that cannot be trained on, and rows longer than the encoder has positions for.
+    Raises InputError for a corpus that cannot be trained on, and rows longer than the encoder has positions for. Warns of a validation
+    split without the context that training has.
     """
     splits = load(config, say)
     if "train" not in splits:
         raise InputError(f"has no training split, only {', '.join(splits)}", hint="give --train and --validation", path=config.data)
     check_trainable(splits, config, say)
+    if config.context == "document" and not has_neighbours(splits["validation"]):
+        say("warning: no sentence of the validation split has a neighbour in its document, so it is scored without context")
     longest = encoder.shape.longest_row
     if config.row_length and config.row_length > longest:
         raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
@@ -230,8 +234,9 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
     pieces = WordPieces.load(encoder, case=bool(config.case))
     if config.case is None:
         pieces.case = pieces.lacks_case([s.words for s in splits["train"]])
-    train = pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest)
-    validation = pieces.encode_cached([s.words for s in splits["validation"]], train.row_length)
+    documents = {name: [s.document for s in sentences] if config.context == "document" else None for name, sentences in splits.items()}
+    train = pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest, documents=documents["train"], whole=True)
+    validation = pieces.encode_cached([s.words for s in splits["validation"]], train.row_length, documents=documents["validation"])
     if cut := train.cut_words + validation.cut_words:
         limit = (train.row_length - 2) // 2
         hint = "a larger --row-length reads more of them"
@@ -253,6 +258,9 @@ def check_trainable(splits: dict[str, list[Sentence]], config: Config, say: Call
         raise InputError(f"{len(train)} training sentence", path=where, hint="train on at least two")
     if all(tag == "O" for sentence in train for tag in sentence.tags):
         raise InputError("the training sentences have no entity, only O tags", path=where, hint="annotate some entities")
+    if config.context == "document" and not has_neighbours(train):
+        hint = "give a corpus that marks its documents, --documents file, or --context sentence"
+        raise InputError("--context document, and no training sentence has a neighbour in its document", path=where, hint=hint)
     known = tagset.TagSet.fit(train)
     unseen = {name: tagset.unseen(known, splits[name]) for name in SPLITS[1:] if name in splits}
     lacking = [f"{name} has {', '.join(tags)}" for name, tags in unseen.items() if tags]
@@ -261,3 +269,8 @@ def check_trainable(splits: dict[str, list[Sentence]], config: Config, say: Call
         raise InputError(f"tags that training lacks: {'; '.join(lacking)}", path=where, hint=hint)
     if lacking:
         say(f"warning: tags that training lacks: {'; '.join(lacking)}; their entities count as missed")
+
+
+def has_neighbours(sentences: list[Sentence]) -> bool:
+    """Whether two adjacent sentences are of one document."""
+    return len(document_bounds([s.document for s in sentences])) <= len(sentences)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ner import batches
 from ner.errors import InputError, RunStopped
 from ner.scoring import entity_score, spans
-from ner.wordpieces import Windows, WordPieces
+from ner.wordpieces import CONTEXT_ROW, Windows, WordPieces
 from ner.words import pre_split, tokenize
 
 ROWS = 32  # rows per replica and predict step, whatever the training's were: one shape, and the same numerics everywhere
@@ -44,17 +44,26 @@ def predict_words(predict, strategy, windows: Windows, num_tags: int) -> np.ndar
 def tag(predict, strategy, windows: Windows, head, sentences: Sequence[Sequence[str]], *, iob2: bool = True, block: int = BLOCK):
     """One tag and one score for every word of the sentences, lists of lists: see ``head.decode``.
 
-    Block by block, so that memory holds the scores of ``block`` sentences at a time. windows: of all the sentences, in their order.
+    Block by block, so that memory holds the scores of ``block`` sentences at a time, or of one document where that is longer.
+    windows: of all the sentences, in their order.
     """
     tags: list[list[str]] = []
     confidence: list[list[float]] = []
-    for first in range(0, len(sentences), block):
-        some = sentences[first : first + block]
-        part = windows.of_sentences(first, first + len(some), sum(map(len, some)))
-        more = head.decode(predict_words(predict, strategy, part, len(head.tags)), some, iob2=iob2)
+    for first, end in blocks(windows.units, block):
+        part = windows.of_sentences(first, end)
+        more = head.decode(predict_words(predict, strategy, part, len(head.tags)), sentences[first:end], iob2=iob2)
         tags += more[0]
         confidence += more[1]
     return tags, confidence
+
+
+def blocks(units: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+    """The sentences in blocks [first, end) of at most ``most``, or of one unit where that is longer. units: of ``Windows``."""
+    number = 0
+    while number < len(units) - 1:
+        last = max(number + 1, int(np.searchsorted(units, units[number] + most, side="right")) - 1)
+        yield int(units[number]), int(units[last])
+        number = last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +91,11 @@ class Tagged:
 class Tagger:
     """A trained model: ``Tagger.load("runs/x")(["alex lives in london"])``."""
 
-    def __init__(self, predict, strategy, word_pieces: WordPieces, head, row_length: int, *, iob2: bool):
+    def __init__(self, predict, strategy, word_pieces: WordPieces, head, row_length: int, *, iob2: bool, context: str):
         self.predict, self.strategy = predict, strategy
-        self.word_pieces, self.head, self.row_length, self.iob2 = word_pieces, head, row_length, iob2
+        self.word_pieces, self.head, self.row_length, self.iob2, self.context = word_pieces, head, row_length, iob2, context
         self.cut_words = 0  # distinct words so far that were truncated
+        self.neighbours = 0  # sentences so far that were read together with the one before them
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -93,8 +103,10 @@ class Tagger:
         return self.head.tags
 
     @classmethod
-    def load(cls, path: str | Path, *, compute_dtype: str = "auto") -> Tagger:
+    def load(cls, path: str | Path, *, compute_dtype: str = "auto", context: str | None = None) -> Tagger:
         """From a run folder, its ``model/``, or any Hugging Face token-classification folder of a supported family.
+
+        context: ``document`` reads a sentence with its neighbours, ``sentence`` alone, None as the model was trained.
 
         Raises InputError if ``path`` is none of these.
         """
@@ -111,23 +123,31 @@ class Tagger:
             model = pretrained.build(source, source.tags, head=source.head, compute_dtype=dtype)
             pretrained.load(model, source, head=True)
         predict = step.make_predict(devices.strategy, model, jit=devices.kind == "gpu")
-        return cls(predict, devices.strategy, word_pieces, model.head, source.row_length, iob2=bool(source.notes))
+        context = context or source.context
+        row_length = source.row_length
+        if context != source.context == "sentence":  # rows for sentences would show little of a document
+            row_length = max(row_length, min(CONTEXT_ROW, source.shape.longest_row))
+        return cls(predict, devices.strategy, word_pieces, model.head, row_length, iob2=bool(source.notes), context=context)
 
-    def tag(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[float]]]:
+    def tag(self, sentences: Sequence[Sequence[str]], documents: Sequence[str] | None = None) -> tuple[list[list[str]], list[list[float]]]:
         """Sentences as lists of words -> one tag and one score (probability, in [0, 1]) for every word.
+
+        documents: the document of each sentence, "" where it is not known. With ``context`` document a sentence is read with the adjacent
+        ones of its document; else this is not used.
 
         Tags of a model trained here are legal IOB2 (ner.decoding). A model from elsewhere may be otherwise: each word has its
         likeliest.
         """
-        windows = self.word_pieces.encode(sentences, self.row_length)
+        windows = self.word_pieces.encode(sentences, self.row_length, documents=documents if self.context == "document" else None)
         self.cut_words += windows.cut_words
+        self.neighbours += len(windows.bounds) - len(windows.units)
         return tag(self.predict, self.strategy, windows, self.head, sentences, iob2=self.iob2)
 
-    def __call__(self, texts: Sequence[str], *, split_at_white_space: bool = False) -> list[Tagged]:
-        """Tag running texts. Words are split as the corpus is (punctuation apart), or at white space only."""
+    def __call__(self, texts: Sequence[str], *, split_at_white_space: bool = False, documents: Sequence[str] | None = None) -> list[Tagged]:
+        """Tag running texts. Words are split as the corpus is (punctuation apart), or at white space only. documents: as in ``tag``."""
         split = pre_split if split_at_white_space else tokenize
         offsets = [split(text) for text in texts]
-        tags, scores = self.tag([[word for word, _, _ in words] for words in offsets])
+        tags, scores = self.tag([[word for word, _, _ in words] for words in offsets], documents)
         return [_tagged(*parts) for parts in zip(texts, offsets, tags, scores, strict=True)]
 
 

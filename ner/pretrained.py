@@ -90,6 +90,11 @@ class Pretrained:
         return kind
 
     @property
+    def context(self) -> str:
+        """Whether it was trained on each ``sentence`` alone or with its ``document``."""
+        return "document" if self.notes.get("context") == "document" else "sentence"
+
+    @property
     def row_length(self) -> int:
         """Word pieces a row: as in training; at most 128 for models from elsewhere, which do not say."""
         length = self.notes.get("row_length", 128)

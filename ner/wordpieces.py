@@ -1,4 +1,4 @@
-"""Words -> word pieces, and long sentences -> overlapping windows that fit a row.
+"""Words -> word pieces, and long sentences or whole documents -> windows that fit a row.
 
 A word's pieces depend on the word alone (BERT splits at white space and punctuation before WordPiece), so each distinct word is encoded
 once, in one batch, and the corpus is assembled from those with array operations: no Python loop over words.
@@ -20,12 +20,17 @@ from ner import cache
 from ner.errors import InputError
 
 SOME_WORDS = 10_000  # enough to see how a vocabulary treats capitals
+# With document context rows need not be longer: in half-overlapping windows of 256 a word inside a document has at least about 63 pieces
+# of context on either side.
+CONTEXT_ROW = 256
 CASES = 5  # token types of a model that is told its words' case: not known, and the four of ``word_case``
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
     """Every window's word pieces end to end, [CLS] and [SEP] included; window w is ``[starts[w]:starts[w + 1]]``.
+
+    Windows are cut from units: a unit is one sentence, or with document context the adjacent sentences of one document.
 
     Attributes:
         pieces: int32 [pieces], ids in the checkpoint's vocabulary.
@@ -34,10 +39,11 @@ class Windows:
             that this window only holds as context: every word belongs to exactly one window.
         first: bool [pieces], True on the first piece of each word that the window owns.
         starts: int64 [windows + 1].
-        sentences: int32 [windows], the sentence a window is cut from.
-        num_words: words in all sentences.
+        sentences: int32 [windows], the sentence a window is cut from, or the first one of its unit.
+        bounds: int64 [sentences + 1], sentence s is words ``[bounds[s]:bounds[s + 1]]``.
+        units: int64 [units + 1], unit u is sentences ``[units[u]:units[u + 1]]``.
         cut_words: distinct words with more pieces than half a row; the rest of them is dropped.
-        row_length: no window has more pieces.
+        row_length: no window has more pieces, except where a document to be trained on is still whole (``cut_documents``).
     """
 
     pieces: np.ndarray
@@ -46,7 +52,8 @@ class Windows:
     first: np.ndarray
     starts: np.ndarray
     sentences: np.ndarray
-    num_words: int
+    bounds: np.ndarray
+    units: np.ndarray
     cut_words: int
     row_length: int
 
@@ -55,28 +62,66 @@ class Windows:
         """int64 [windows], word pieces per window with [CLS] and [SEP]."""
         return np.diff(self.starts)
 
-    def of_sentences(self, first: int, end: int, num_words: int) -> Windows:
-        """The windows of sentences [first, end), which have ``num_words`` words; words and sentences are counted from 0 again."""
+    @property
+    def num_words(self) -> int:
+        """Words in all sentences."""
+        return int(self.bounds[-1])
+
+    def of_sentences(self, first: int, end: int) -> Windows:
+        """The windows of sentences [first, end), which must be whole units; words and sentences are counted from 0 again."""
         low, high = np.searchsorted(self.sentences, [first, end]).tolist()
         inside = slice(int(self.starts[low]), int(self.starts[high]))
-        words = self.words[inside]
-        before = words[words >= 0].min(initial=self.num_words)
-        return Windows(
+        words, before = self.words[inside], self.bounds[first]
+        return dataclasses.replace(
+            self,
             pieces=self.pieces[inside],
             types=self.types[inside],
             words=np.where(words >= 0, words - before, -1).astype(np.int32),
             first=self.first[inside],
             starts=self.starts[low : high + 1] - self.starts[low],
             sentences=self.sentences[low:high] - np.int32(first),
-            num_words=num_words,
+            bounds=self.bounds[first : end + 1] - before,
+            units=self.units[slice(*np.searchsorted(self.units, [first, end + 1]))] - first,
             cut_words=0,
-            row_length=self.row_length,
         )
 
     def sentences_of(self, words: np.ndarray) -> list[int]:
         """The sentences (from 0, ascending) that these words, counted over all sentences, belong to; negative ones to none."""
-        among = np.isin(self.words, words[words >= 0]) & self.first
-        return np.unique(np.repeat(self.sentences, self.lengths)[among]).tolist()
+        return np.unique(np.searchsorted(self.bounds, words[words >= 0], side="right") - 1).tolist()
+
+    def cut_documents(self, random: np.random.Generator) -> Windows:
+        """The windows with each document that does not fit a row cut into disjoint ones, at places that ``random`` chooses.
+
+        So every word is in one window, which owns it. Other windows stay as they are.
+        """
+        if (self.lengths <= self.row_length).all():
+            return self
+        low, high, old = self._disjoint(random).T  # pieces [low, high) of window `old`, without its [CLS] and [SEP]
+        source = _ranges(low - 1, high - low + 2)
+        starts = np.concatenate([[0], np.cumsum(high - low + 2)])
+        source[starts[:-1]], source[starts[1:] - 1] = self.starts[old], self.starts[old + 1] - 1
+        taken = {name: getattr(self, name)[source] for name in ("pieces", "types", "words", "first")}
+        return dataclasses.replace(self, **taken, starts=starts, sentences=self.sentences[old])
+
+    def _disjoint(self, random: np.random.Generator) -> np.ndarray:
+        """Where ``cut_documents`` cuts: int64 [windows, 3], the first piece, one past the last, and the window they are now in."""
+        capacity = self.row_length - 2
+        words = np.flatnonzero(self.first)
+        sentences = words[self.bounds[:-1][np.diff(self.bounds) > 0]]
+        spans = []
+        for window, length in enumerate(self.lengths.tolist()):
+            start, high = int(self.starts[window]) + 1, int(self.starts[window + 1]) - 1
+            # The first window holds from half of what fits to all of it: cuts move from epoch to epoch, and no first window is tiny.
+            room = int(random.integers((capacity + 1) // 2, capacity + 1)) if length > self.row_length else capacity
+            while high - start > room:
+                end, sentence = _last(words, start + room), _last(sentences, start + room)
+                # A cut at the end of a sentence tears neither it nor an entity. It is taken where it costs an eighth of a window at most.
+                if sentence > start and sentence >= end - capacity // 8:
+                    end = sentence
+                spans.append((start, end, window))
+                start, room = end, capacity
+            spans.append((start, high, window))
+        return np.array(spans, np.int64)
 
 
 class WordPieces:
@@ -128,16 +173,29 @@ class WordPieces:
         pairs = zip(self.encode_words(capitals), self.encode_words([word.lower() for word in capitals]), strict=True)
         return sum(written == small for written, small in pairs) >= 0.9 * len(capitals)
 
-    def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512) -> Windows:
+    def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512, **options) -> Windows:
         """``encode``, kept on disk under the hash of the words, the tokenizer and what is asked for."""
         text = json.dumps([len(s) for s in sentences]) + "\0".join(word for sentence in sentences for word in sentence)
-        sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), f"{row_length} {longest} {self.case}".encode()]
-        return cache.remembered("windows", sources, lambda: self.encode(sentences, row_length, longest), _dump, _load)
+        asked = f"{row_length} {longest} {self.case} {json.dumps(options)}"
+        sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), asked.encode()]
+        return cache.remembered("windows", sources, lambda: self.encode(sentences, row_length, longest, **options), _dump, _load)
 
-    def encode(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512) -> Windows:
+    def encode(
+        self,
+        sentences: Sequence[Sequence[str]],
+        row_length: int | None = None,
+        longest: int = 512,
+        *,
+        documents: Sequence[str] | None = None,
+        whole: bool = False,
+    ) -> Windows:
         """Sentences (lists of words) -> windows in corpus order.
 
         They have at most ``row_length`` pieces; None chooses it for these sentences, at most ``longest``.
+
+        documents: the document of each sentence, "" if it is not known. Then adjacent sentences of one document share windows.
+        whole: leave each document of several sentences in one window of any length, to be cut anew in each epoch of training
+        (``Windows.cut_documents``).
         """
         import pandas as pd
 
@@ -146,25 +204,28 @@ class WordPieces:
         vocabulary = self.encode_words(list(distinct))
         sizes = np.array([len(ids) for ids in vocabulary], np.int64)
         bounds = np.concatenate([[0], np.cumsum([len(s) for s in sentences], dtype=np.int64)])
+        units = np.arange(len(bounds)) if documents is None else document_bounds(documents)
         if row_length is None:
             before = np.concatenate([[0], np.cumsum(sizes[codes])]) if words else np.zeros(1, np.int64)
-            row_length = choose_row_length(np.diff(before[bounds]) + 2, longest)
+            row_length = choose_row_length(np.diff(before[bounds]) + 2, longest, np.diff(before[bounds[units]]) + 2)
         limit = max(1, (row_length - 2) // 2)
         cut = int(np.count_nonzero(sizes > limit))
         sizes = np.minimum(sizes, limit)
         flat = np.array([i for ids in vocabulary for i in ids[:limit]], np.int32)
         begins = np.concatenate([[0], np.cumsum(sizes)])
         word_sizes = sizes[codes] if len(codes) else np.zeros(0, np.int64)
-        spans = _window_spans(word_sizes, bounds, capacity=row_length - 2)
-        counts = {"num_words": len(words), "cut_words": cut, "row_length": row_length}
+        spans = _window_spans(word_sizes, bounds[units], row_length - 2, whole & (np.diff(units) > 1))
+        spans[:, 0] = units[spans[:, 0]]
+        counts = {"bounds": bounds, "units": units, "cut_words": cut, "row_length": row_length}
         cases = _cases(list(distinct), codes, bounds) if self.case else np.zeros(len(words), np.int32)
         return self._assemble(spans, codes, cases, word_sizes, flat, begins, **counts)
 
     def _assemble(self, spans, codes, cases, word_sizes, flat, begins, **counts) -> Windows:
         """The windows as `[CLS] pieces [SEP] [CLS] pieces [SEP] ...`.
 
-        spans: int64 [windows, 5] of ``_window_spans``; codes, cases, word_sizes: [words], each word's number in the vocabulary of distinct
-        words, case and number of pieces; flat: the pieces of all distinct words; begins: where each of these starts in ``flat``.
+        spans: int64 [windows, 5] of ``_window_spans``, with the unit's first sentence in place of its number; codes, cases, word_sizes:
+        [words], each word's number in the vocabulary of distinct words, case and number of pieces; flat: the pieces of all distinct words;
+        begins: where each of these starts in ``flat``.
         """
         sentence, low, high, own_low, own_high = spans.T
         # Every word of every window, window after window.
@@ -231,14 +292,27 @@ def _cases(distinct: Sequence[str], codes: np.ndarray, bounds: np.ndarray) -> np
     return np.where(np.repeat(telling, np.diff(bounds)), case, 0).astype(np.int32)
 
 
-def choose_row_length(lengths: np.ndarray, longest: int) -> int:
+def document_bounds(documents: Sequence[str]) -> np.ndarray:
+    """int64 [units + 1]: adjacent sentences of one document are a unit, and so is each sentence whose document is "", not known."""
+    begins = [i for i, name in enumerate(documents) if i == 0 or not name or name != documents[i - 1]]
+    return np.array([*begins, len(documents)], np.int64)
+
+
+def choose_row_length(sentences: np.ndarray, longest: int, units: np.ndarray) -> int:
     """The smallest multiple of 32, at least 64, that holds 99 % of the sentences whole; at most ``longest``.
 
-    lengths: word pieces per sentence. Short rows are cheap (attention grows with the row length), and rows of 64 are filled to 99 % by a
-    corpus of sentences.
+    With document context it holds 99 % of the documents whole as well, or has CONTEXT_ROW pieces.
+
+    sentences, units: word pieces of each, int64. Short rows are cheap (attention grows with the row length), and rows of 64 are filled to
+    99 % by a corpus of sentences.
     """
+    return min(longest, max(_holding(sentences), min(CONTEXT_ROW, _holding(units))))
+
+
+def _holding(lengths: np.ndarray) -> int:
+    """The smallest multiple of 32, at least 64, that holds 99 % of these lengths."""
     wanted = int(np.quantile(lengths, 0.99)) if len(lengths) else 64
-    return min(longest, max(64, -(-wanted // 32) * 32))
+    return max(64, -(-wanted // 32) * 32)
 
 
 def _dump(windows: Windows) -> memoryview:
@@ -262,20 +336,28 @@ def _ranges(begins: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.arange(total[-1]) + np.repeat(begins - (total - sizes), sizes)
 
 
-def _window_spans(word_sizes: np.ndarray, bounds: np.ndarray, capacity: int) -> np.ndarray:
-    """int64 [windows, 5]: sentence, first word, end word, first owned word, end of the owned words; one window for most sentences."""
+def _last(places: np.ndarray, limit: int) -> int:
+    """The largest of the ascending places that is at most ``limit``."""
+    return int(places[np.searchsorted(places, limit, side="right") - 1])
+
+
+def _window_spans(word_sizes: np.ndarray, bounds: np.ndarray, capacity: int, whole: np.ndarray) -> np.ndarray:
+    """int64 [windows, 5]: unit, first word, end word, first owned word, end of the owned words; one window for most sentences.
+
+    bounds: int64 [units + 1], in words. whole: bool [units], which units stay one window whatever their length.
+    """
     before = np.concatenate([[0], np.cumsum(word_sizes)])
     low, high = bounds[:-1], bounds[1:]
     number = np.arange(len(low))
-    fits = before[high] - before[low] <= capacity
+    fits = (before[high] - before[low] <= capacity) | whole
     short = np.stack([number, low, high, low, high], axis=1)[fits]
-    long = [span for s in number[~fits] for span in _cut(int(s), before, int(low[s]), int(high[s]), capacity)]
+    long = [span for u in number[~fits] for span in _cut(int(u), before, int(low[u]), int(high[u]), capacity)]
     spans = np.concatenate([short, np.array(long, np.int64).reshape(-1, 5)])
-    spans = spans[spans[:, 2] > spans[:, 1]]  # a sentence without words has no window
+    spans = spans[spans[:, 2] > spans[:, 1]]  # a unit without words has no window
     return spans[np.lexsort((spans[:, 1], spans[:, 0]))]
 
 
-def _cut(sentence: int, before: np.ndarray, low: int, high: int, capacity: int) -> list[list[int]]:
+def _cut(unit: int, before: np.ndarray, low: int, high: int, capacity: int) -> list[list[int]]:
     """Windows over words [low, high) that overlap by about half; a word belongs to the window in which it has most context."""
     windows = []
     start = low
@@ -289,4 +371,4 @@ def _cut(sentence: int, before: np.ndarray, low: int, high: int, capacity: int) 
         start = min(max(half, start + 1), end)
     middles = [(s + e + 1) // 2 for (s, _), (_, e) in zip(windows[1:], windows, strict=False)]
     edges = [low, *middles, high]
-    return [[sentence, s, e, edges[i], edges[i + 1]] for i, (s, e) in enumerate(windows)]
+    return [[unit, s, e, edges[i], edges[i + 1]] for i, (s, e) in enumerate(windows)]

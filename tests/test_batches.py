@@ -58,6 +58,46 @@ def test_an_epoch_holds_every_piece_and_every_label_once(encoded, batching, piec
     assert sum(steps for _, steps in batches.split_calls(epoch.order, 0, most=3)) == epoch.steps
 
 
+@pytest.fixture(scope="module")
+def documents(tiny, toy_sentences):
+    """The toy sentences as documents of ten, not cut yet, their tags' ids, and how many words each sentence has."""
+    names = [str(number // 10) for number in range(len(toy_sentences))]
+    windows = WordPieces.load(pretrained.read(tiny)).encode([s.words for s in toy_sentences], 64, documents=names, whole=True)
+    tags = TagSet.fit(toy_sentences)
+    return windows, tags.encode([s.tags for s in toy_sentences]), [len(s.words) for s in toy_sentences]
+
+
+@pytest.mark.parametrize("batching", ["packed", "padded", "buckets"])
+@pytest.mark.parametrize("pieces", ["first", "all"])
+def test_an_epoch_over_documents_labels_every_word_once_with_its_own_tag(documents, batching, pieces):
+    windows, tag_ids, lengths = documents
+    epoch = batches.make_epoch(windows, batches.Targets(tag_ids, pieces), batching=batching, rows_per_step=4, seed=1, epoch=0)
+    words, labels, sentences = (
+        np.concatenate([field[rows.words >= 0] for rows in epoch.buckets for field in [getattr(rows, name)]])
+        for name in ("words", "labels", "sentences")
+    )
+    assert sorted(words.tolist()) == list(range(windows.num_words)) and np.array_equal(labels, tag_ids[words])
+    assert np.array_equal(sentences, np.repeat(np.arange(len(lengths)), lengths)[words])
+    labelled = sum(int((rows.labels != batches.NO_LABEL).sum()) for rows in epoch.buckets)
+    assert labelled == (windows.num_words if pieces == "first" else int((windows.words >= 0).sum()))
+    together = [
+        len({s for s in rows.sentences[r][rows.labels[r] >= 0].tolist()}) for rows in epoch.buckets for r in range(len(rows.pieces))
+    ]
+    assert max(together) > 3  # rows hold several sentences whatever the batching
+
+
+def test_documents_are_cut_elsewhere_in_each_epoch_and_alike_in_the_same(documents):
+    windows, tag_ids, _ = documents
+
+    def cuts(seed, epoch):
+        options = {"batching": "padded", "rows_per_step": 4, "seed": seed, "epoch": epoch}
+        (rows,) = batches.make_epoch(windows, batches.Targets(tag_ids), **options).buckets
+        return tuple(sorted(rows.words[rows.positions == 1].tolist()))  # the first word of each window
+
+    assert cuts(0, 0) == cuts(0, 0)
+    assert len({cuts(0, 0), cuts(0, 1), cuts(0, 2), cuts(1, 0)}) == 4
+
+
 def test_a_tenth_of_the_windows_are_read_without_their_case(tiny):
     windows = WordPieces.load(pretrained.read(tiny), case=True).encode([["Alex", "in", "London"]] * 2000, 64)
     targets = batches.Targets(np.zeros(6000, np.int32))

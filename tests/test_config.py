@@ -137,6 +137,7 @@ RECIPE = {  # what most experiments have in common, whatever the defaults become
     "encoder_dropout": None,
     "compute_dtype": "auto",
     "batching": "packed",
+    "context": "sentence",
     "rows": 16,
     "row_length": None,
     "accumulate": 1,

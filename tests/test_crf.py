@@ -84,6 +84,19 @@ def test_packed_sentences_have_the_loss_and_gradients_of_the_same_sentences_alon
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_each_sentence_of_a_window_over_a_document_is_a_chain_of_its_own():
+    """One row of two windows; the first holds two sentences, whose numbers in the corpus leave the same rest as the next window's."""
+    scores, labels, segments = (field[:1] for field in rows())
+    sentences = np.array([[0, 20, 20, 20, 21, 0, 0, 30, 0]], np.int32)
+    head = CRFHead(4, TAGS)
+    for variable, value in zip((head.transitions, head.start, head.end), weights(), strict=True):
+        variable.assign(value)
+    batch = batches.empty_rows(1, 9)._replace(segments=tf.constant(segments), sentences=tf.constant(sentences), labels=tf.constant(labels))
+    places = [np.flatnonzero((sentences[0] == number) & (labels[0] >= 0)) for number in (20, 21, 30)]
+    expected = -sum(expected_log_likelihood(scores[0][places], labels[0][places], *weights()) for places in places)
+    assert float(head.loss(tf.constant(scores), batch)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_rows_of_padding_have_no_loss_and_no_gradient():
     empty = np.zeros((1, 4), np.int32)
     total, found = gradients(np.zeros((1, 4, 3), np.float32), empty + batches.NO_LABEL, empty)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ner import inference, pretrained
-from ner.inference import Tagger
+from ner.inference import Tagger, blocks
 
 TAGS = ("B-per", "I-per", "O")
 
@@ -56,6 +56,59 @@ def test_tags_are_the_same_block_by_block_and_no_more_scores_are_held(tiny, tmp_
     tags, scores = inference.tag(tagger.predict, tagger.strategy, windows, tagger.head, sentences, block=block)
     assert tags == expected[0] and sum(held[1:]) == held[0] and len(held) == 1 + -(-len(sentences) // block)
     np.testing.assert_allclose(np.concatenate(scores), np.concatenate(expected[1]), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def reader(tiny, tmp_path_factory):
+    """The folder of a model with random weights that wants document context."""
+    source = pretrained.read(tiny)
+    model = pretrained.build(source, TAGS, seed=5)
+    pretrained.load(model, source, head=False)
+    folder = tmp_path_factory.mktemp("reader") / "model"
+    pretrained.save(model, folder, source=source, notes={"row_length": 32, "context": "document"})
+    return folder
+
+
+def test_documents_in_another_order_have_the_same_tags(reader, toy_sentences):
+    """A sentence's tags depend on its own document alone. Some documents are one window, some are many."""
+    sentences = [s.words for s in toy_sentences]
+    names = [str(min(number // 2, 20)) for number in range(len(sentences))]
+    tagger = Tagger.load(reader, compute_dtype="float32")
+    assert tagger.context == "document"
+    tags, scores = tagger.tag(sentences, names)
+    assert tagger.neighbours == len(sentences) - 21
+    order = np.argsort([-int(name) for name in names], kind="stable")
+    again, their_scores = tagger.tag([sentences[i] for i in order], [names[i] for i in order])
+    assert again == [tags[i] for i in order]
+    np.testing.assert_allclose(np.concatenate(their_scores), np.concatenate([scores[i] for i in order]), atol=1e-5)
+    alone, own_scores = tagger.tag(sentences)
+    assert any(not np.allclose(a, b, atol=1e-3) for a, b in zip(scores, own_scores, strict=True))  # neighbours are read
+    switched_off = Tagger.load(reader, compute_dtype="float32", context="sentence")
+    assert switched_off.tag(sentences, names) == (alone, own_scores) and switched_off.neighbours == 0
+
+
+def test_block_by_block_a_document_has_the_tags_of_the_whole(reader, toy_sentences):
+    tagger, sentences = Tagger.load(reader, compute_dtype="float32"), [s.words for s in toy_sentences[:20]]
+    names = [*"aaaaabb", *[""] * 6, *"ccccccc"]
+    expected = tagger.tag(sentences, names)
+    windows = tagger.word_pieces.encode(sentences, tagger.row_length, documents=names)
+    tags, scores = inference.tag(tagger.predict, tagger.strategy, windows, tagger.head, sentences, block=3)
+    assert tags == expected[0]
+    np.testing.assert_allclose(np.concatenate(scores), np.concatenate(expected[1]), atol=1e-5)
+
+
+def test_a_block_is_whole_documents():
+    assert list(blocks(np.array([0, 2, 3, 10, 11, 12]), 3)) == [(0, 3), (3, 10), (10, 12)]
+    assert list(blocks(np.array([0]), 3)) == []
+
+
+def test_any_model_may_read_documents_and_then_in_longer_rows(tiny, tmp_path):
+    saved(tiny, tmp_path / "here", [0.0] * 3, row_length=32)
+    assert [(t.context, t.row_length) for t in (Tagger.load(tmp_path / "here", context=c) for c in (None, "sentence", "document"))] == [
+        ("sentence", 32),
+        ("sentence", 32),
+        ("document", 64),  # all that this encoder has positions for
+    ]
 
 
 def test_no_words_no_tags(tiny, tmp_path):
