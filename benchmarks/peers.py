@@ -23,7 +23,8 @@ def make_trainer(sentences: list[dict], encoder: str, batch: int, folder: str, *
     names = sorted({tag for s in sentences for tag in s["tags"]})
     ids = {name: i for i, name in enumerate(names)}
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    network = AutoModelForTokenClassification.from_pretrained(encoder, id2label=dict(enumerate(names)), label2id=ids, **(model or {}))
+    options = {"ignore_mismatched_sizes": True, **(model or {})}  # a checkpoint may have a head, of other tags
+    network = AutoModelForTokenClassification.from_pretrained(encoder, id2label=dict(enumerate(names)), label2id=ids, **options)
     arguments = transformers.TrainingArguments(
         output_dir=folder,
         use_cpu=True,

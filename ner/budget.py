@@ -26,16 +26,22 @@ def epochs(pieces: int) -> int:
     return max(2, min(30, round(20 * math.sqrt(10_000 / pieces))))
 
 
+def learning_rate(pieces_per_update: int) -> float:
+    """The peak rate: 4e-4 for updates of 1,024 word pieces or more, and for smaller ones less, by the root (Malladi et al., 2022)."""
+    return 4e-4 * math.sqrt(min(1.0, pieces_per_update / 1024))
+
+
 def validations(trained: int, validation: int) -> int:
     """How often to validate, by the word pieces of the whole training and of one validation."""
     return max(1, min(MOST_VALIDATIONS, int(VALIDATION_SHARE * UPDATE_COST * trained / max(1, validation))))
 
 
 def filled(config: Config, train: Windows, validation: Windows) -> Config:
-    """The configuration with ``rows``, ``epochs`` and ``validate_every`` filled in where they are None."""
+    """The configuration with ``rows``, ``epochs``, ``learning_rate`` and ``validate_every`` filled in where they are None."""
     pieces = len(train.pieces)
     rows = max(config.accumulate, round(pieces_per_update(pieces) / train.row_length)) if config.rows is None else config.rows
-    config = dataclasses.replace(config, rows=rows, epochs=config.epochs or epochs(pieces))
+    rate = learning_rate(rows * train.row_length) if config.learning_rate is None else config.learning_rate
+    config = dataclasses.replace(config, rows=rows, epochs=config.epochs or epochs(pieces), learning_rate=rate)
     if config.validate_every is None:
         times = validations(config.epochs * pieces, len(validation.pieces))
         config = dataclasses.replace(config, validate_every=math.ceil(updates(config, train) / times))
@@ -51,7 +57,8 @@ def line(config: Config, train: Windows) -> str:
     """The budget in words."""
     often = f"every {config.validate_every:,} updates" if config.validate_every else "after each epoch"
     size = f"{config.epochs} epochs of {len(train.pieces):,} word pieces, about {updates(config, train):,} updates"
-    return f"budget: {size} of {config.rows} x {train.row_length}; validation {often}; case {'on' if config.case else 'off'}"
+    rate = f"learning rate {config.learning_rate:.2g}"
+    return f"budget: {size} of {config.rows} x {train.row_length}; {rate}; validation {often}; case {'on' if config.case else 'off'}"
 
 
 def seconds(config: Config, train: Windows, validation: Windows, update_seconds: float) -> float:

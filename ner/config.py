@@ -141,7 +141,12 @@ class Config:
         high=10**6,
         group="optimization",
     )
-    learning_rate: float = key(4e-4, "Highest learning rate, reached at the end of the warm-up.", low=0, high=10)
+    learning_rate: float = key(
+        None,
+        "Highest learning rate, reached at the end of the warm-up. Without it: by the word pieces of an update (ner/budget.py).",
+        low=0,
+        high=10,
+    )
     schedule: Literal["linear", "constant"] = key("linear", "After the warm-up the learning rate falls linearly to 0, or stays constant.")
     warmup: float = key(0.1, "Fraction of all updates in which the learning rate rises from 0.", low=0, high=1)
     weight_decay: float = key(
@@ -214,7 +219,7 @@ class Config:
             flags.check_range(field, value)
             if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
                 raise InputError(f"{field.name} {value!r} is not Unicode text", hint="rename the file, or give another name")
-        if self.learning_rate * self.weight_decay >= 1:
+        if self.learning_rate is not None and self.learning_rate * self.weight_decay >= 1:
             raise InputError("learning_rate x weight_decay is 1 or more: an update would take all of a weight", hint="lower one of them")
         if self.rows is not None and self.accumulate > self.rows:
             raise InputError(f"{self.rows} rows do not fill {self.accumulate} micro-batches", hint="lower accumulate, or raise rows")

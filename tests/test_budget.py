@@ -17,11 +17,11 @@ from ner.wordpieces import Windows
 def windows(pieces: int, row_length: int = 64) -> Windows:
     """Windows of which the rule looks at: the number of pieces and the row length."""
     none = np.zeros(0, np.int32)
-    return Windows(np.zeros(pieces, np.int8), none, none, none, none, none, 0, 0, row_length)
+    return Windows(np.zeros(pieces, np.int8), none, none, none, none, none, none, none, cut_words=0, row_length=row_length)
 
 
 def test_what_is_given_stays():
-    config = Config(rows=7, epochs=5, validate_every=3)
+    config = Config(rows=7, epochs=5, validate_every=3, learning_rate=1e-3)
     assert budget.filled(config, windows(10_000), windows(1000)) == config
     assert budget.filled(Config(validate_every=0), windows(10_000), windows(1000)).validate_every == 0  # after each epoch
 
@@ -30,7 +30,7 @@ def test_what_is_given_stays():
 def test_every_corpus_gets_a_budget(train, validation, row_length):
     config = budget.filled(Config(), windows(train, row_length), windows(validation, row_length))
     count = budget.updates(config, windows(train, row_length))
-    assert config.rows >= 1 and config.epochs >= 2 and 1 <= config.validate_every <= count
+    assert config.rows >= 1 and config.epochs >= 2 and 1 <= config.validate_every <= count and 0 < config.learning_rate <= 4e-4
     times = count / config.validate_every
     assert times <= budget.MOST_VALIDATIONS
     assert times <= 1 or times * validation <= budget.VALIDATION_SHARE * budget.UPDATE_COST * config.epochs * train
@@ -50,7 +50,10 @@ def test_more_micro_batches_than_rows_make_more_rows():
 def test_a_configuration_that_leaves_nothing_open_is_described_in_a_line():
     config = dataclasses.replace(budget.filled(Config(rows=4, epochs=3), windows(2560), windows(256)), case=True)
     line = budget.line(config, windows(2560))
-    assert line == "budget: 3 epochs of 2,560 word pieces, about 30 updates of 4 x 64; validation every 2 updates; case on"
+    assert (
+        line
+        == "budget: 3 epochs of 2,560 word pieces, about 30 updates of 4 x 64; learning rate 0.0002; validation every 2 updates; case on"
+    )
     assert "after each epoch; case off" in budget.line(dataclasses.replace(config, validate_every=0, case=False), windows(2560))
 
 
