@@ -12,8 +12,6 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 from benchmarks import worker
 from ner.decoding import decode
 
-LONGEST = 512
-
 
 def make_trainer(sentences: list[dict], encoder: str, batch: int, folder: str, *, kind=transformers.Trainer, model=None, **settings):
     """transformers.Trainer at its fastest settings on a CPU (RESULTS.md): grouped by length, padded to the batch's longest, bfloat16.
@@ -40,12 +38,14 @@ def make_trainer(sentences: list[dict], encoder: str, batch: int, folder: str, *
         **settings,
     )
     collator = transformers.DataCollatorForTokenClassification(tokenizer)
-    return kind(network, arguments, collator, with_labels(tokenizer, sentences, ids), processing_class=tokenizer)
+    return kind(network, arguments, collator, with_labels(network, tokenizer, sentences, ids), processing_class=tokenizer)
 
 
-def with_labels(tokenizer, sentences: list[dict], ids: dict[str, int]) -> list[dict]:
+def with_labels(model, tokenizer, sentences: list[dict], ids: dict[str, int]) -> list[dict]:
     """Word pieces; a word's tag on its first piece, -100 elsewhere."""
-    encoded = tokenizer([s["tokens"] for s in sentences], is_split_into_words=True, truncation=True, max_length=LONGEST)
+    encoded = tokenizer(
+        [s["tokens"] for s in sentences], is_split_into_words=True, truncation=True, max_length=model.config.max_position_embeddings
+    )
     data = []
     for i, sentence in enumerate(sentences):
         labels = [-100] * len(encoded["input_ids"][i])
@@ -72,7 +72,7 @@ def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: i
     logits. token_types: the words of a sentence and the word of each piece to a list of token types; None: 0 throughout.
     """
     words = [s["tokens"] for s in sentences]
-    encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=LONGEST)
+    encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=model.config.max_position_embeddings)
     if token_types:
         encoded["token_type_ids"] = [token_types(words[i], encoded.word_ids(i)) for i in range(len(words))]
     keys = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in encoded]
