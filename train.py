@@ -56,13 +56,8 @@ def train(config: Config, devices: Devices) -> int:
         data = dataset.prepare(config, encoder, say)
     config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation)  # what was not given, by the corpus
     say(budget.line(config, data.train))
-    notes = {
-        "row_length": data.train.row_length,
-        "case": config.case,
-        "context": config.context,
-        "head": config.head,
-        "compute_dtype": dtype.name,
-    }
+    notes = {"case": config.case, "context": config.context, "head": config.head, "row_length": data.train.row_length}
+    notes["compute_dtype"] = dtype.name
     words, gold = [s.words for s in data.splits["validation"]], [s.tags for s in data.splits["validation"]]
 
     # --- Model and optimizer: the same variables on every replica ---
