@@ -64,12 +64,15 @@ def load(config: Config, say) -> Splits:
     from ner import dataset
 
     try:
-        return dataset.load(config, say)
+        splits = dataset.load(config, say)
     except InputError as error:
-        if not config.data or "split" not in error.what:
+        if not config.data or dataset.has_splits(config.data) or "split" not in error.what:
             raise
         say(f"train.py cannot split it: {error.what}")
         return {"train": dataset.read(config.data, config, lambda note: None)}
+    if "train" not in splits:
+        raise InputError(f"has no training split, only {', '.join(splits)}", hint="give a file of it", path=config.data)
+    return splits
 
 
 def corpus_lines(splits: Splits) -> Iterator[str]:

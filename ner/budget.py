@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
+
 from ner.config import Config
 from ner.wordpieces import Windows
 
@@ -26,7 +28,7 @@ def epochs(pieces: int) -> int:
     return max(2, min(30, round(20 * math.sqrt(10_000 / pieces))))
 
 
-def learning_rate(pieces_per_update: int) -> float:
+def learning_rate(pieces_per_update: float) -> float:
     """The peak rate: 4e-4 for updates of 1,024 word pieces or more, and for smaller ones less, by the root (Malladi et al., 2022)."""
     return 4e-4 * math.sqrt(min(1.0, pieces_per_update / 1024))
 
@@ -39,8 +41,9 @@ def validations(trained: int, validation: int) -> int:
 def filled(config: Config, train: Windows, validation: Windows) -> Config:
     """The configuration with ``rows``, ``epochs``, ``learning_rate`` and ``validate_every`` filled in where they are None."""
     pieces = len(train.pieces)
-    rows = max(config.accumulate, round(pieces_per_update(pieces) / train.row_length)) if config.rows is None else config.rows
-    rate = learning_rate(rows * train.row_length) if config.learning_rate is None else config.learning_rate
+    row = pieces_per_row(config, train)
+    rows = max(config.accumulate, round(pieces_per_update(pieces) / row)) if config.rows is None else config.rows
+    rate = learning_rate(rows * row) if config.learning_rate is None else config.learning_rate
     config = dataclasses.replace(config, rows=rows, epochs=config.epochs or epochs(pieces), learning_rate=rate)
     if config.validate_every is None:
         times = validations(config.epochs * pieces, len(validation.pieces))
@@ -48,9 +51,17 @@ def filled(config: Config, train: Windows, validation: Windows) -> Config:
     return config
 
 
+def pieces_per_row(config: Config, train: Windows) -> float:
+    """About how many word pieces a row holds: as if packed rows were full; others hold one window each."""
+    if config.batching == "packed":
+        return train.row_length
+    windows = int(np.ceil(train.lengths / train.row_length).sum())  # a document that is still whole will be cut
+    return len(train.pieces) / windows
+
+
 def updates(config: Config, train: Windows) -> int:
-    """About how many updates a filled configuration has: as if its rows were full."""
-    return math.ceil(config.epochs * len(train.pieces) / (config.rows * train.row_length))
+    """About how many updates a filled configuration has."""
+    return math.ceil(config.epochs * len(train.pieces) / (config.rows * pieces_per_row(config, train)))
 
 
 def line(config: Config, train: Windows) -> str:

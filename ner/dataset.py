@@ -66,7 +66,9 @@ def read(
         return _in_iob2([sentence for file in files for sentence in _in_file(file, len(files), config, tag_names)], path)
 
     if all(Path(file).is_file() for file in files):
-        settings = json.dumps([[Path(file).suffixes for file in files], _reading(config), tag_names])
+        # Of several files the names become part of the documents' (_in_file); of one only the suffix matters.
+        names = [Path(file).name if len(files) > 1 else Path(file).suffixes for file in files]
+        settings = json.dumps([names, _reading(config), tag_names])
         sources = [*map(_content, files), settings.encode()]
         notes, sentences = cache.remembered("corpus", sources, parse, _dump, _load)
     else:  # a pipe can be read only once; a file that does not exist is refused by the reader

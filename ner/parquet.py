@@ -68,7 +68,8 @@ def _sentence(words: list | None, tags: list | None, document: Any, tag_of: Call
     """One row's sentence, checked. Raises InvalidSentence."""
     if words is None or tags is None or None in words or None in tags:
         raise InvalidSentence("a word, a tag or a whole list is null")
-    sentence = Sentence(words, [tag_of(tag) for tag in tags], "" if document is None else str(document))
+    unknown = document is None or document != document  # NaN, which some programs write for null
+    sentence = Sentence(words, [tag_of(tag) for tag in tags], "" if unknown else str(document))
     check(sentence)
     return sentence
 

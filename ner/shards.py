@@ -41,7 +41,7 @@ def sort(paths: Iterable[str]) -> dict[str, dict[str, list[str]]]:
 
 def in_order(paths: Iterable[str]) -> list[str]:
     """Paths sorted by their text and, where they have numbers, by these."""
-    return sorted(paths, key=lambda path: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split("([0-9]+)", path)])
+    return sorted(paths, key=lambda path: [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split("([0-9]+)", path)])
 
 
 def check_alike(files: list[str], where: str) -> None:

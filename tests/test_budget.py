@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -41,6 +42,17 @@ def test_a_larger_corpus_gets_more_updates_in_fewer_epochs(size):
     small, large = (budget.filled(Config(), windows(n), windows(size)) for n in (size, 4 * size))
     assert large.epochs <= small.epochs and large.rows >= small.rows
     assert budget.updates(large, windows(4 * size)) > 0.99 * budget.updates(small, windows(size))  # rows and epochs are whole numbers
+
+
+@pytest.mark.parametrize("batching", ["padded", "buckets"])
+def test_rows_of_one_sentence_each_are_counted_by_their_pieces(batching):
+    short = dataclasses.replace(windows(10_000), starts=np.arange(0, 10_001, 16))  # 625 sentences of 16 pieces
+    config = budget.filled(Config(batching=batching), short, windows(100))
+    assert config.rows == 16 and config.learning_rate == budget.learning_rate(256)
+    count = config.epochs * 625 / 16
+    assert budget.updates(config, short) == math.ceil(count) and count / config.validate_every <= budget.MOST_VALIDATIONS
+    whole = dataclasses.replace(windows(10_000), starts=np.array([0, 10_000]))  # a document, to be cut into 157 windows
+    assert budget.filled(Config(batching=batching), whole, windows(100)).rows == 4
 
 
 def test_more_micro_batches_than_rows_make_more_rows():

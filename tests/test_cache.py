@@ -107,6 +107,15 @@ def test_sentences_and_notes_come_back_as_they_were(tmp_path, monkeypatch):
         monkeypatch.setattr(formats, "read", None)  # the second time the cache alone is read
 
 
+def test_shards_under_other_names_are_read_anew(tmp_path):
+    for name in ("train", "training"):
+        files = [tmp_path / f"{name}-{number}.conll" for number in (1, 2)]
+        for file in files:
+            file.write_text("-DOCSTART- O\n\nMali B-geo\n")
+        read = dataset.read(name, Config(), print, map(str, files))
+        assert [s.document for s in read] == [f"{name}-1.conll 1", f"{name}-2.conll 1"]
+
+
 def test_a_file_read_in_another_way_is_read_anew(tmp_path):
     path = tmp_path / "x.tsv"
     path.write_text("-DOCSTART- O\n\n1\tMali\tB-geo\tO\n\n-DOCSTART- O\n\n1\tMali\tO\tB-geo\n")

@@ -58,6 +58,15 @@ def test_an_encoder_that_cannot_read_the_words_is_warned_of_and_the_budget_shown
     assert f"updates of 4 x 64; learning rate 0.0002; validation every 2 updates; case {case}\ntime: roughly" in done.stdout
 
 
+def test_a_folder_that_cannot_be_trained_on_is_refused_in_a_line(tmp_path):
+    formats.write(tmp_path / "test.conll", SPLITS["test"])
+    done = call("check", tmp_path)
+    assert done.returncode == 2 and done.stderr == f"error: {tmp_path}: has no training split, only test; give a file of it\n"
+    formats.write(tmp_path / "other-test.conll", SPLITS["test"])
+    done = call("check", tmp_path)
+    assert done.returncode == 2 and "2 files for one split that are not its shards" in done.stderr and not done.stdout
+
+
 def test_a_file_that_is_too_small_to_split_is_described_all_the_same(tmp_path, tiny):
     formats.write(tmp_path / "x.conll", SPLITS["train"][:2])
     done = call("check", tmp_path / "x.conll", "--encoder", tiny)

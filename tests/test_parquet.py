@@ -89,6 +89,8 @@ def test_the_column_of_ner_tags_comes_before_others(tmp_path):
 def test_documents_and_empty_rows(tmp_path):
     columns = {"tokens": [["a"], [], ["b"], ["c"]], "tags": [["O"], [], ["O"], ["O"]], "doc_id": [7, 7, 8, None]}
     assert [(s.words, s.document) for s in read(put(tmp_path / "a.parquet", columns))] == [(["a"], "7"), (["b"], "8"), (["c"], "")]
+    columns["doc_id"] = [7.0, 7.0, 7.0, float("nan")]  # whole numbers and null, as some programs write them
+    assert [s.document for s in read(put(tmp_path / "b.parquet", columns))] == ["7.0", "7.0", ""]
 
 
 NONE = pyarrow.array([], pyarrow.list_(pyarrow.string()))

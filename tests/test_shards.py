@@ -50,6 +50,7 @@ def test_files_by_configuration_and_split():
 
 def test_numbers_are_counted_not_spelled():
     assert in_order(["train-10", "train-9", "a/2", "train"]) == ["a/2", "train", "train-9", "train-10"]
+    assert in_order(["train-1²2", "train-1"]) == ["train-1", "train-1²2"]  # a raised 2 is no number to Python's int
 
 
 def test_files_of_two_corpora_are_refused():
