@@ -74,7 +74,7 @@ class Run:
         if self.peak:
             say(f"device: {self.peak / 1e9:,.0f} GFLOP/s of {dtype.name} matrix products, measured")
         self.flops_per_piece = throughput.flops_per_piece(model)
-        self.pending: dict[str, float] = {}  # the scalars of the last host call; at the end of an epoch validation's join them
+        self.pending: dict[str, float] = {}  # the scalars of the last host call; those of a validation join them
         self.calls = 0
         self.asked = False
 

@@ -63,7 +63,7 @@ def check(config: Config) -> None:
 
 
 def _refuse_strangers(config: Config, output: Path) -> None:
-    """Refuse files that no run wrote where they would be deleted: anywhere with --overwrite, in model/ by the next better epoch."""
+    """Refuse files that no run wrote where they would be deleted: anywhere with --overwrite, in model/ by the next better model."""
     model = output / "model"
     for folder, known in ((output, PARTS), (model, (*pretrained.FILES, *pretrained.UNLISTED, *pretrained.read_sums(model)))):
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

@@ -31,7 +31,7 @@ def arguments(tiny, toy_sentences, tmp_path, monkeypatch):
     formats.write("train.jsonl", toy_sentences[:60])
     formats.write("validation.jsonl", toy_sentences[60:])
     files = ["--train", "train.jsonl", "--validation", "validation.jsonl", "--encoder", str(tiny), "--unseen-tags", "missed"]
-    size = ["--epochs", "2", "--rows", "4", "--row-length", "64", "--steps-per-call", "3"]
+    size = ["--epochs", "2", "--validate-every", "0", "--rows", "4", "--row-length", "64", "--steps-per-call", "3"]
     return [*files, *size, "--learning-rate", "5e-3", "--compute-dtype", "float32", "--tpu", "none"]
 
 
