@@ -12,7 +12,7 @@ from ner.pretrained import Pretrained
 from ner.strategy import Devices
 from ner.tagger import TaggingModel
 
-USUAL_SHARE = 0.5  # of the peak: 0.38 in updates of 4 rows of 64, 0.61 in updates of 16 (MiniLM-L6 on two cores, AVX512-BF16)
+USUAL_SHARE = 0.5  # of the peak: MiniLM-L6 reaches 57 % in updates of 16 rows (benchmarks/RESULTS.md)
 
 
 def flops_per_piece(model: TaggingModel) -> float:
