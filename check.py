@@ -120,12 +120,12 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
     from ner.strategy import import_tensorflow
 
     import_tensorflow()
-    from ner import budget, pretrained, strategy, throughput
+    from ner import budget, dataset, pretrained, strategy, throughput
     from ner.wordpieces import WordPieces
 
     encoder = pretrained.find(config.encoder)
     words = {name: [s.words for s in splits.get(name, [])] for name in ("train", "validation")}
-    pieces = WordPieces.load(encoder)
+    pieces = dataset.told_of_case(WordPieces.load(encoder), None, encoder, splits.get("train", []), print)
     train = pieces.encode(words["train"], config.row_length, encoder.shape.longest_row)
     validation = pieces.encode(words["validation"], train.row_length)
     real = train.words >= 0
@@ -141,7 +141,7 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
         f"rows of {train.row_length}: long sentences are cut into overlapping windows, which adds {added:,}; "
         f"words truncated: {train.cut_words:,}"
     )
-    config = budget.filled(dataclasses.replace(config, case=pieces.lacks_case(words["train"])), train, validation)
+    config = budget.filled(dataclasses.replace(config, case=pieces.cased is not None), train, validation)
     yield budget.line(config, train)
     devices = strategy.choose("none", workers=False)
     seconds = throughput.guess(devices, encoder, config.rows * train.row_length)

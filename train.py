@@ -159,7 +159,8 @@ def train(config: Config, devices: Devices) -> int:
                             seconds = time.monotonic() - began
                             text = card.model_card(config, evaluation.scores, splits=sizes, device=device_line, seconds=seconds)
                             scored = {"validation": evaluation.scores.as_dict()}
-                            pretrained.save(model, run.folder / "model", source=encoder, card=text, notes=notes | scored)
+                            folder, about = run.folder / "model", notes | scored
+                            pretrained.save(model, folder, source=encoder, pieces=data.pieces, card=text, notes=about)
                         state.finished = state.epoch == config.epochs or 0 < config.patience <= state.not_better
                         run.record_validation(evaluation, best, epoch.steps)
 

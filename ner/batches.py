@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ner.cased import CAPITALS, PLAIN
 from ner.wordpieces import Windows
 
-HIDDEN_CASES = 0.1  # fraction of windows whose case ids are zeroed in training
+# Windows that are shown in training all in small letters, and all in CAPITALS, where the encoder is told of case. So it learns to read text
+# in which letters tell nothing.
+SMALL, SHOUTED = 0.1, 0.05
 BLOCK = 2000  # windows that are packed together; best fit within a block keeps the order of sentences random across blocks
 NO_LABEL = -1  # the label of pieces that do not count in the loss: special tokens, padding and, by default, a word's later pieces
 
@@ -27,7 +30,7 @@ class Batch(NamedTuple):
 
     Attributes:
         pieces: vocabulary ids.
-        types: token types: the case of the piece's word (``ner.wordpieces.word_case``), or 0.
+        forms: how the piece is written, PLAIN, CAPITALISED or CAPITALS of ``ner.cased``; 0 unless the encoder is told of case.
         positions: position within the window, 0 at each [CLS].
         segments: which window of the row a piece belongs to, from 1; 0 is padding.
         sentences: the number in the corpus of the sentence that the piece's word belongs to; 0 for pieces of no word of the window's own.
@@ -36,7 +39,7 @@ class Batch(NamedTuple):
     """
 
     pieces: Any
-    types: Any
+    forms: Any
     positions: Any
     segments: Any
     sentences: Any
@@ -57,7 +60,7 @@ class Batch(NamedTuple):
         return self.pieces.shape
 
 
-EMPTY = Batch(pieces=0, types=0, positions=0, segments=0, sentences=0, labels=NO_LABEL, words=-1)
+EMPTY = Batch(pieces=0, forms=0, positions=0, segments=0, sentences=0, labels=NO_LABEL, words=-1)
 
 
 class Targets(NamedTuple):
@@ -113,7 +116,7 @@ def fill(windows: Windows, chosen: np.ndarray, row_of: np.ndarray, offset_of: np
     sentence_of = np.repeat(np.arange(len(windows.bounds) - 1), np.diff(windows.bounds))
     values = Batch(
         pieces=windows.pieces[source],
-        types=windows.types[source],
+        forms=windows.forms[source],
         positions=inside,
         segments=np.repeat(_number_within_row(row_of, offset_of), sizes),
         sentences=np.where(words >= 0, sentence_of[words], 0),
@@ -194,22 +197,23 @@ class Epoch:
 def make_epoch(windows: Windows, targets: Targets, *, batching: str, rows_per_step: int, seed: int, epoch: int) -> Epoch:
     """Cut the documents, shuffle the windows, make rows, shuffle these; the last step of each bucket is filled with rows of padding.
 
-    Where windows carry their words' case, HIDDEN_CASES of them have it zeroed: for text all in small letters or capitals, and where
-    no token types are given.
+    Where the encoder is told of case, some windows are shown in small letters and some in capitals (``SMALL``, ``SHOUTED``).
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     windows = windows.cut_documents(random)
-    if windows.types.any():
-        windows = _hide_case(windows, random.random(len(windows.sentences)) < HIDDEN_CASES)
+    if windows.forms.any():
+        windows = _hide_case(windows, random.random(len(windows.sentences)))
     buckets = make_rows(windows, batching, targets, random.permutation(len(windows.sentences)))
     buckets = [pad_rows(rows.take(random.permutation(len(rows.pieces))), rows_per_step) for rows in buckets]
     steps = [len(rows.pieces) // rows_per_step for rows in buckets]
     return Epoch(buckets, rows_per_step, random.permutation(np.repeat(np.arange(len(buckets)), steps)))
 
 
-def _hide_case(windows: Windows, hidden: np.ndarray) -> Windows:
-    """The windows with token type 0 throughout those that are ``hidden`` (bool [windows])."""
-    return dataclasses.replace(windows, types=np.where(np.repeat(hidden, windows.lengths), 0, windows.types))
+def _hide_case(windows: Windows, chance: np.ndarray) -> Windows:
+    """The windows, in small letters where ``chance`` (in [0, 1), float64 [windows]) is small, and in capitals where it is large."""
+    small, shouted = (np.repeat(chosen, windows.lengths) for chosen in (chance < SMALL, chance >= 1 - SHOUTED))
+    forms = np.where(small, PLAIN, windows.forms)
+    return dataclasses.replace(windows, forms=np.where(shouted, windows.capital * np.int32(CAPITALS), forms))
 
 
 class Call(NamedTuple):

@@ -1,99 +1,83 @@
-"""All that is special about BERT (Devlin et al., 2019): its config.json, its layers over packed rows, its tensor names, its special tokens.
+"""BERT (Devlin et al., 2019): its config.json, its layers over packed rows, its tensor names.
 
-Weights are float32. Matrix products run in ``compute_dtype``. With bfloat16 everything handed from one product to the next is rounded to
-it, the residual stream and the attention probabilities too; softmax, LayerNorm and GELU compute in float32. In float32 the outputs are
-those of Hugging Face's PyTorch BertModel to 1e-5 (tests/test_bert.py).
+RoBERTa, DistilBERT and ELECTRA share the layers.
+
+Weights are float32. With bfloat16 everything handed from one product to the next is rounded to it, the residual stream and the attention
+probabilities too. In float32 the outputs are those of Hugging Face's PyTorch classes to 1e-5 (tests/test_families.py).
+
+A module of a family has ``ARCHITECTURES``, ``UNUSED``, ``WORDS``, ``read_config``, ``number_of_weights``, ``current_name`` and ``Encoder``.
+Its shape has at least ``vocab_size``, ``hidden_size``, ``initializer_range`` and ``longest_row``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from ner import layers, shape
 from ner.batches import Batch
-from ner.errors import InputError
-from ner.fused import compiled, dropout, fold, fused
+from ner.cased import FORMS
+from ner.fused import fold
 from ner.tensors import Tensor
 
-ARCHITECTURE = "BertForTokenClassification"  # the class of transformers that reads the saved model
-CLS, SEP, UNK = "[CLS]", "[SEP]", "[UNK]"
+# The class of transformers that reads the saved model, by model_type in config.json.
+ARCHITECTURES = {"bert": "BertForTokenClassification"}
 # Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
 UNUSED = ("pooler.", "cls.", "bert.pooler.", "embeddings.position_ids", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
-TYPES = "bert.embeddings.token_type_embeddings.weight"
+WORDS = "bert.embeddings.word_embeddings.weight"
 
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
     """The keys of a ``model_type: bert`` config.json that shape the encoder."""
 
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    type_vocab_size: int = 2
-    layer_norm_eps: float = 1e-12
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    initializer_range: float = 0.02
+    vocab_size: int = shape.size()
+    hidden_size: int = shape.number(1, 2**16)
+    num_hidden_layers: int = shape.number(1, 1000)
+    num_attention_heads: int = shape.number(1, 2**10)
+    intermediate_size: int = shape.size()
+    max_position_embeddings: int = shape.size()
+    type_vocab_size: int = shape.number(1, 64, 2)
+    layer_norm_eps: float = shape.number(1e-20, 1.0, 1e-12)
+    hidden_act: str = shape.choice(layers.ACTIVATIONS, "gelu")
+    hidden_dropout_prob: float = shape.rate(0.1)
+    attention_probs_dropout_prob: float = shape.rate(0.1)
+    initializer_range: float = shape.number(0.0, 10.0, 0.02)
+    position_embedding_type: str = shape.choice(("absolute",), "absolute")
+    is_decoder: bool = shape.choice((False,), False)
 
     @property
     def longest_row(self) -> int:
         """Word pieces that a sentence may have, special tokens included."""
-        return self.max_position_embeddings
+        return self.max_position_embeddings - self.first_position
 
+    @property
+    def first_position(self) -> int:
+        """The number of a sentence's first position."""
+        return 0
 
-# What the numbers of a config.json may be, before memory is asked for them.
-RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("vocab_size", "max_position_embeddings", "intermediate_size"), (1, 10**7)),
-    **{"type_vocab_size": (1, 64), "hidden_size": (1, 2**16), "num_hidden_layers": (1, 1000), "num_attention_heads": (1, 2**10)},
-    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), (0.0, 0.99)),
-    **{"layer_norm_eps": (1e-20, 1.0), "initializer_range": (0.0, 10.0)},
-}
+    @property
+    def embedding_size(self) -> int:
+        """The width of the embeddings."""
+        return self.hidden_size
 
 
 def read_config(config: dict, path: Path) -> BertConfig:
-    """The encoder's shape from the content of a config.json; ``path`` is the file, for messages.
-
-    Raises InputError for a key that is missing, of a wrong type or out of range, and for a BERT that these layers do not compute.
-    """
-    for key, wanted in {"position_embedding_type": "absolute", "is_decoder": False}.items():
-        if config.get(key, wanted) != wanted:
-            raise InputError(f"{key} {config[key]!r} is not supported", path=path, hint=f"use a BERT with {key} {wanted!r}")
-    if str(config.get("hidden_act", "gelu")) not in ACTIVATIONS:
-        raise InputError(f"hidden_act {config['hidden_act']!r} is not supported", path=path, hint=f"one of {', '.join(ACTIVATIONS)} is")
-    values = {}
-    for field in dataclasses.fields(BertConfig):
-        if field.name in config:
-            values[field.name] = config[field.name]
-            kinds: tuple[type, ...] = {"int": (int,), "float": (int, float), "str": (str,)}[str(field.type)]
-            if not isinstance(config[field.name], kinds) or isinstance(config[field.name], bool):
-                raise InputError(f"{field.name} is {config[field.name]!r}", path=path, hint=f"it must be a {field.type}")
-        elif field.default is dataclasses.MISSING:
-            raise InputError(f"{field.name} is missing", path=path, hint="use a complete BERT checkpoint")
-    shape = BertConfig(**values)
-    for name, (low, high) in RANGES.items():
-        if not low <= getattr(shape, name) <= high:  # NaN too
-            what = f"{name} is {getattr(shape, name)!r}, not from {low:,} to {high:,}"
-            raise InputError(what, path=path, hint="use a complete BERT checkpoint")
-    if shape.hidden_size % shape.num_attention_heads:
-        raise InputError("hidden_size is not a multiple of num_attention_heads", path=path, hint="use a complete BERT checkpoint")
-    return shape
+    """The encoder's shape from the content of a config.json; InputError for one that these layers do not compute."""
+    found = shape.read(BertConfig, config, path)
+    shape.check_heads(found.hidden_size, found.num_attention_heads, path)
+    return found
 
 
-def number_of_weights(shape: BertConfig) -> int:
+def number_of_weights(config: BertConfig) -> int:
     """How many weights the matrices of an encoder of this shape hold."""
-    matrices = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
-    rows = shape.vocab_size + shape.max_position_embeddings + shape.type_vocab_size
-    return shape.hidden_size * rows + shape.num_hidden_layers * matrices
+    matrices = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
+    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    return config.embedding_size * rows + config.num_hidden_layers * matrices
 
 
 def current_name(name: str) -> str:
@@ -102,96 +86,20 @@ def current_name(name: str) -> str:
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def with_types(tensors: dict[str, np.ndarray], old: BertConfig, new: BertConfig) -> dict[str, np.ndarray]:
-    """A checkpoint's tensors for an encoder with another number of token types: each begins as the checkpoint's type 0."""
-    table = tensors.get(TYPES)
-    if table is None or table.ndim != 2 or old.type_vocab_size == new.type_vocab_size:
-        return tensors
-    return {**tensors, TYPES: np.repeat(table[:1], new.type_vocab_size, axis=0)}
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What a family calls the tensors of these layers: before all of them, before those of a layer, and inside a layer."""
 
-
-ACTIVATIONS = {
-    "gelu": lambda x: 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5))),
-    "gelu_new": lambda x: 0.5 * x * (1.0 + tf.math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))),
-    "relu": tf.nn.relu,
-}
-
-
-@functools.cache  # one compiled function for all layers and models
-def _add_norm(rate: float, epsilon: float):
-    """LayerNorm(residual + dropout(x + bias)): [tokens, hidden], float32 inside."""
-
-    def add_norm(x, bias, residual, scale, shift, seed):
-        y = dropout(tf.cast(x, tf.float32) + bias, rate, seed) + tf.cast(residual, tf.float32)
-        return tf.cast(_layer_norm(y, scale, shift, epsilon), x.dtype)
-
-    return fused(add_norm)
-
-
-@functools.cache
-def _embed(rate: float, epsilon: float, compute_dtype: tf.DType):
-    """dropout(LayerNorm(word + position + token type)): [tokens, hidden] float32 -> compute type.
-
-    types: int32 [tokens], rows of the table float32 [token types, hidden]. They are few, so the sum over all of them is fused with the
-    rest, gradient included; a gather's would be a scatter.
-    """
-
-    def embed(words, positions, types, table, scale, shift, seed):
-        kinds = tf.reduce_sum(tf.one_hot(types, table.shape[0])[:, :, None] * table, 1)
-        return tf.cast(dropout(_layer_norm(words + positions + kinds, scale, shift, epsilon), rate, seed), compute_dtype)
-
-    return fused(embed)
-
-
-def _layer_norm(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, epsilon: float) -> tf.Tensor:
-    centred = x - tf.reduce_mean(x, -1, keepdims=True)
-    variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
-    return centred * tf.math.rsqrt(variance + epsilon) * scale + shift
-
-
-@functools.cache
-def _activate(name: str):
-    """activation(x + bias): [tokens, intermediate], float32 inside."""
-
-    def activate(x, bias):
-        return tf.cast(ACTIVATIONS[name](tf.cast(x, tf.float32) + bias), x.dtype)
-
-    return fused(activate)
-
-
-@functools.cache
-def _add_bias():
-    """x + bias: [tokens, width], float32 inside."""
-    return fused(lambda x, bias: tf.cast(tf.cast(x, tf.float32) + bias, x.dtype))
-
-
-@functools.cache
-def _attend(scale: float, rate: float):
-    """Softmax over the keys of the same sentence, then dropout: scores [rows, heads, length, length], segments int32 [rows, length].
-
-    Its gradient is written out: with the probabilities kept instead of the scores, the backward pass is one pass without an exponential.
-    """
-
-    @compiled
-    def forward(scores, segments, seed):
-        same = segments[:, None, :, None] == segments[:, None, None, :]
-        x = tf.where(same, tf.cast(scores, tf.float32) * scale, -1e30)  # exp(-1e30 - max) is exactly 0: nothing leaks between sentences
-        x = tf.exp(x - tf.reduce_max(x, -1, keepdims=True))
-        x = x / tf.reduce_sum(x, -1, keepdims=True)
-        return tf.cast(dropout(x, rate, seed), scores.dtype), tf.cast(x, scores.dtype)
-
-    @compiled
-    def backward(probabilities, seed, upstream):
-        x = tf.cast(probabilities, tf.float32)
-        flow = x * dropout(tf.cast(upstream, tf.float32), rate, seed)  # dropout is its own transpose
-        return tf.cast((flow - x * tf.reduce_sum(flow, -1, keepdims=True)) * scale, upstream.dtype)
-
-    @tf.custom_gradient
-    def attend(scores, segments, seed):
-        dropped, probabilities = forward(scores, segments, seed)
-        return dropped, lambda upstream: (backward(probabilities, seed, upstream), None, None)
-
-    return attend
+    model: str = "bert"
+    layer: str = "encoder.layer"
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    mix: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    inner: str = "intermediate.dense"
+    outer: str = "output.dense"
+    output_norm: str = "output.LayerNorm"
 
 
 class Block(keras.layers.Layer):
@@ -215,34 +123,33 @@ class Block(keras.layers.Layer):
         self.outer_kernel, self.outer_bias = kernel("outer_kernel", inner, hidden), vector("outer_bias", hidden)
         self.output_scale, self.output_shift = vector("output_scale", hidden, "ones"), vector("output_shift", hidden)
 
-        self.products_dtype = compute_dtype
         heads, epsilon = config.num_attention_heads, config.layer_norm_eps
         self.heads = heads
-        self.add_bias = _add_bias()
-        self.activate = _activate(config.hidden_act)
+        self.add_bias = layers.add_bias()
+        self.activate = layers.activate(config.hidden_act)
         # One compiled function with dropout and one without, by [training].
         rates = config.hidden_dropout_prob, config.attention_probs_dropout_prob
         hidden_rate, attention_rate = rates if dropout_rate is None else (dropout_rate, dropout_rate)
         scale = 1.0 / math.sqrt(hidden // heads)
-        self.attend = {False: _attend(scale, 0.0), True: _attend(scale, attention_rate)}
-        self.add_norm = {False: _add_norm(0.0, epsilon), True: _add_norm(hidden_rate, epsilon)}
+        self.attend = {False: layers.attend(scale, 0.0), True: layers.attend(scale, attention_rate)}
+        self.add_norm = {False: layers.add_norm(0.0, epsilon), True: layers.add_norm(hidden_rate, epsilon)}
 
-    def tensors(self, at: str) -> list[Tensor]:
+    def tensors(self, at: str, names: Names) -> list[Tensor]:
         """Where the variables stand in a checkpoint, below the name ``at``."""
-        parts = ("query", "key", "value")
+        parts = (names.query, names.key, names.value)
         return [
-            Tensor([f"{at}.attention.self.{part}.weight" for part in parts], self.qkv_kernel, transposed=True),
-            Tensor([f"{at}.attention.self.{part}.bias" for part in parts], self.qkv_bias),
-            Tensor([f"{at}.attention.output.dense.weight"], self.mix_kernel, transposed=True),
-            Tensor([f"{at}.attention.output.dense.bias"], self.mix_bias),
-            Tensor([f"{at}.attention.output.LayerNorm.weight"], self.attention_scale),
-            Tensor([f"{at}.attention.output.LayerNorm.bias"], self.attention_shift),
-            Tensor([f"{at}.intermediate.dense.weight"], self.inner_kernel, transposed=True),
-            Tensor([f"{at}.intermediate.dense.bias"], self.inner_bias),
-            Tensor([f"{at}.output.dense.weight"], self.outer_kernel, transposed=True),
-            Tensor([f"{at}.output.dense.bias"], self.outer_bias),
-            Tensor([f"{at}.output.LayerNorm.weight"], self.output_scale),
-            Tensor([f"{at}.output.LayerNorm.bias"], self.output_shift),
+            Tensor([f"{at}.{part}.weight" for part in parts], self.qkv_kernel, transposed=True),
+            Tensor([f"{at}.{part}.bias" for part in parts], self.qkv_bias),
+            Tensor([f"{at}.{names.mix}.weight"], self.mix_kernel, transposed=True),
+            Tensor([f"{at}.{names.mix}.bias"], self.mix_bias),
+            Tensor([f"{at}.{names.attention_norm}.weight"], self.attention_scale),
+            Tensor([f"{at}.{names.attention_norm}.bias"], self.attention_shift),
+            Tensor([f"{at}.{names.inner}.weight"], self.inner_kernel, transposed=True),
+            Tensor([f"{at}.{names.inner}.bias"], self.inner_bias),
+            Tensor([f"{at}.{names.outer}.weight"], self.outer_kernel, transposed=True),
+            Tensor([f"{at}.{names.outer}.bias"], self.outer_bias),
+            Tensor([f"{at}.{names.output_norm}.weight"], self.output_scale),
+            Tensor([f"{at}.{names.output_norm}.bias"], self.output_shift),
         ]
 
     def call(self, x: tf.Tensor, segments: tf.Tensor, seed: tf.Tensor, training: bool) -> tf.Tensor:
@@ -250,15 +157,12 @@ class Block(keras.layers.Layer):
         rows, length = segments.shape
         tokens, hidden = x.shape
         assert tokens == rows * length
-
-        def product(a, kernel):
-            return tf.matmul(a, tf.cast(kernel, self.products_dtype))
+        product, add_norm = layers.product, self.add_norm[training]
 
         qkv = tf.reshape(self.add_bias(product(x, self.qkv_kernel), self.qkv_bias.value), [rows, length, 3, self.heads, -1])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [rows, heads, length, hidden / heads]
         probabilities = self.attend[training](tf.matmul(query, key, transpose_b=True), segments, fold(seed, 1))
         context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [tokens, hidden])
-        add_norm = self.add_norm[training]
         x = add_norm(
             product(context, self.mix_kernel), self.mix_bias.value, x, self.attention_scale.value, self.attention_shift.value, fold(seed, 2)
         )
@@ -269,52 +173,80 @@ class Block(keras.layers.Layer):
 
 
 class Encoder(keras.layers.Layer):
-    """Word, position and token-type embeddings and the blocks."""
+    """Embeddings of words, places, token type and written form, and the blocks."""
 
-    def __init__(self, config: BertConfig, compute_dtype: tf.DType = tf.float32, dropout_rate: float | None = None, **kwargs):
-        """``dropout_rate`` replaces both dropout rates of the checkpoint's configuration."""
+    names = Names()
+
+    def __init__(
+        self,
+        config: BertConfig,
+        compute_dtype: tf.DType = tf.float32,
+        dropout_rate: float | None = None,
+        *,
+        case: bool = False,
+        token_types: bool = True,
+        **kwargs,
+    ):
+        """dropout_rate replaces both rates of the checkpoint's configuration. case: with a learnt vector for each written form.
+
+        token_types: whether the checkpoint has a table of them; every piece has type 0.
+        """
         super().__init__(autocast=False, dtype="float32", **kwargs)
-        self.config, self.products_dtype = config, compute_dtype
-        hidden = config.hidden_size
+        self.config = config
+        width, hidden = config.embedding_size, config.hidden_size
         normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
-        self.word_embeddings = self.add_weight(name="word_embeddings", shape=(config.vocab_size, hidden), initializer=normal)
-        self.position_embeddings = self.add_weight(
-            name="position_embeddings", shape=(config.max_position_embeddings, hidden), initializer=normal
-        )
-        self.type_embeddings = self.add_weight(name="type_embeddings", shape=(config.type_vocab_size, hidden), initializer=normal)
-        self.embedding_scale = self.add_weight(name="embedding_scale", shape=(hidden,), initializer="ones")
-        self.embedding_shift = self.add_weight(name="embedding_shift", shape=(hidden,), initializer="zeros")
+
+        def weight(name, *shape, initializer=normal):
+            return self.add_weight(name=name, shape=shape, initializer=initializer)
+
+        self.word_embeddings = weight("word_embeddings", config.vocab_size, width)
+        self.position_embeddings = weight("position_embeddings", config.max_position_embeddings, width)
+        self.type_embeddings = weight("type_embeddings", config.type_vocab_size, width) if token_types else None
+        self.form_embeddings = weight("form_embeddings", FORMS, width, initializer="zeros") if case else None
+        self.embedding_scale = weight("embedding_scale", width, initializer="ones")
+        self.embedding_shift = weight("embedding_shift", width, initializer="zeros")
+        projected = width != hidden
+        self.projection_kernel = weight("projection_kernel", width, hidden) if projected else None
+        self.projection_bias = weight("projection_bias", hidden, initializer="zeros") if projected else None
         self.blocks = [Block(config, compute_dtype, dropout_rate, name=f"block_{i}") for i in range(config.num_hidden_layers)]
         rate = config.hidden_dropout_prob if dropout_rate is None else dropout_rate
-        self.embed = {False: _embed(0.0, config.layer_norm_eps, compute_dtype), True: _embed(rate, config.layer_norm_eps, compute_dtype)}
+        epsilon = config.layer_norm_eps
+        self.embed = {False: layers.embed(0.0, epsilon, compute_dtype), True: layers.embed(rate, epsilon, compute_dtype)}
 
     def tensors(self) -> list[Tensor]:
         """Where the variables stand in a checkpoint, in the order in which they are trained."""
-        at = "bert.embeddings"
-        embeddings = [
+        at = f"{self.names.model}.embeddings"
+        found = [
             Tensor([f"{at}.word_embeddings.weight"], self.word_embeddings),
             Tensor([f"{at}.position_embeddings.weight"], self.position_embeddings),
-            Tensor([TYPES], self.type_embeddings),
+            Tensor([f"{at}.token_type_embeddings.weight"], self.type_embeddings),
+            Tensor(["form_embeddings"], self.form_embeddings, file=""),
             Tensor([f"{at}.LayerNorm.weight"], self.embedding_scale),
             Tensor([f"{at}.LayerNorm.bias"], self.embedding_shift),
+            Tensor([f"{at}_project.weight"], self.projection_kernel, transposed=True),
+            Tensor([f"{at}_project.bias"], self.projection_bias),
         ]
-        return embeddings + [t for number, block in enumerate(self.blocks) for t in block.tensors(f"bert.encoder.layer.{number}")]
+        for number, block in enumerate(self.blocks):
+            found += block.tensors(f"{self.names.model}.{self.names.layer}.{number}", self.names)
+        return [tensor for tensor in found if tensor.variable is not None]
 
     def call(self, batch: Batch, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """Batch of int32 [rows, length], seed uint32 scalar -> the last hidden state [rows x length, hidden] in the compute type."""
-        assert batch.pieces.shape == batch.types.shape == batch.positions.shape == batch.segments.shape
+        assert batch.pieces.shape == batch.forms.shape == batch.positions.shape == batch.segments.shape
         assert batch.pieces.shape.is_fully_defined()
-        words = tf.gather(self.word_embeddings.value, tf.reshape(batch.pieces, [-1]))
-        places = tf.gather(self.position_embeddings.value, tf.reshape(batch.positions, [-1]))
+        none = tf.zeros([self.config.embedding_size])
         x = self.embed[training](
-            words,
-            places,
-            tf.reshape(batch.types, [-1]),
-            self.type_embeddings.value,
+            tf.gather(self.word_embeddings.value, tf.reshape(batch.pieces, [-1])),
+            tf.gather(self.position_embeddings.value, tf.reshape(batch.positions, [-1]) + self.config.first_position),
+            none if self.type_embeddings is None else self.type_embeddings.value[0],
+            tf.reshape(batch.forms, [-1]),
+            tf.stack([none] * FORMS) if self.form_embeddings is None else self.form_embeddings.value,
             self.embedding_scale.value,
             self.embedding_shift.value,
             fold(seed, 0),
         )
+        if self.projection_kernel is not None and self.projection_bias is not None:
+            x = layers.add_bias()(layers.product(x, self.projection_kernel), self.projection_bias.value)
         for number, block in enumerate(self.blocks):
             x = block(x, batch.segments, fold(seed, number + 1), training=training)
         return x

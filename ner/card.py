@@ -65,11 +65,6 @@ Versions: {versions}. {date}.
 """
 
 
-CASE = """
-Its `token_type_ids` say how each word is written: 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 any other way, 0 not known.
-[CLS] and [SEP] have 0, and so has every word of a sentence in small letters only or in capitals only. The pipeline does not set them:
-the model then reads all text as if its case were not known, and finds less. The project's docs/using_models.md shows how to set them.
-"""
 CONTEXT = """
 It was trained on sentences together with their neighbours in the document, as one text without [SEP] between them. `row_length` in
 config.json says how many word pieces it read at a time. So give it whole paragraphs. The scores below were found with the neighbours.
@@ -104,7 +99,7 @@ def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device
         data=data,
         splits=", ".join(f"{count:,} {name}" for name, count in splits.items()) + " sentences",
         device=device,
-        notes=(CASE if config.case else "") + (CONTEXT if config.context == "document" else "") + (CRF if config.head == "crf" else ""),
+        notes=(CONTEXT if config.context == "document" else "") + (CRF if config.head == "crf" else ""),
         minutes=seconds / 60,
         versions=", ".join([f"Python {platform.python_version()}", *(f"{p} {_version(p)}" for p in packages)]),
         date=time.strftime("%Y-%m-%d"),

@@ -86,7 +86,7 @@ class Config:
     )
     case: bool = key(
         None,
-        "Tell an uncased encoder how each word is written (small letters, Capitalised, ALL CAPITALS, mixed) by token types. "
+        "Tell an uncased encoder how each word is written (small letters, Capitalised, CAPITALS), by a vocabulary with these forms. "
         "Without it: on if the vocabulary does not tell capitals from small letters and the corpus has both.",
     )
     head: Literal["linear", "crf"] = key(

@@ -203,7 +203,7 @@ class Data:
     Attributes:
         splits: the sentences of ``train``, ``validation`` and, where there is one, ``test``.
         tags: the tags and their ids.
-        case: whether the encoder is told of case.
+        pieces: the tokenizer that the words are read by; with ``cased`` if the encoder is told of case.
         train, validation: the word pieces of these splits. With document context training's documents are whole here
             (``Windows.cut_documents``).
         targets: the training sentences' tags.
@@ -211,10 +211,15 @@ class Data:
 
     splits: dict[str, list[Sentence]]
     tags: tagset.TagSet
-    case: bool
+    pieces: WordPieces
     train: Windows
     validation: Windows
     targets: Targets
+
+    @property
+    def case(self) -> bool:
+        """Whether the encoder is told of case."""
+        return self.pieces.cased is not None
 
 
 def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> Data:
@@ -233,9 +238,7 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
     if config.row_length and config.row_length > longest:
         raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
     tags = tagset.TagSet.fit(splits["train"])
-    pieces = WordPieces.load(encoder, case=bool(config.case))
-    if config.case is None:
-        pieces.case = pieces.lacks_case([s.words for s in splits["train"]])
+    pieces = told_of_case(WordPieces.load(encoder), config.case, encoder, splits["train"], say)
     documents = {name: [s.document for s in sentences] if config.context == "document" else None for name, sentences in splits.items()}
     train = pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest, documents=documents["train"], whole=True)
     validation = pieces.encode_cached([s.words for s in splits["validation"]], train.row_length, documents=documents["validation"])
@@ -249,7 +252,23 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
         f"{train.row_length} word pieces"
     )
     targets = Targets(tags.encode([s.tags for s in splits["train"]]), config.label_pieces)
-    return Data(splits, tags, pieces.case, train, validation, targets)
+    return Data(splits, tags, pieces, train, validation, targets)
+
+
+def told_of_case(
+    pieces: WordPieces, asked: bool | None, encoder: Pretrained, train: list[Sentence], say: Callable[[str], None]
+) -> WordPieces:
+    """The tokenizer that tells capitals, if that is asked for (``--case``), or if nothing is and the corpus calls for it."""
+    told = pieces.with_case(encoder.shape.vocab_size)
+    if told is None:
+        if asked:
+            say(f"--case is for uncased encoders, and has no effect on {encoder.folder.name}: its word pieces tell capitals already")
+        return pieces
+    if asked or not pieces.lacks_case([s.words for s in train]):
+        return told if asked else pieces
+    if asked is False:
+        say("case off: this encoder does not see the capitals of this corpus; --case tells it")
+    return pieces if asked is False else told
 
 
 def check_trainable(splits: dict[str, list[Sentence]], config: Config, say: Callable[[str], None]) -> None:

@@ -37,7 +37,7 @@ def compiled(function: Callable) -> Callable:
 
 
 def fused(function: Callable) -> Callable:
-    """Compile ``function(*arrays, *integers)`` and its gradient by XLA; only its inputs are kept for the backward pass.
+    """Compile ``function(*arrays, *integers)``, of one or several outputs, and its gradient by XLA; only its inputs are kept for that.
 
     Gradients flow to the floating-point arguments; integer arguments (seeds, segment numbers) get none.
     """
@@ -48,12 +48,12 @@ def fused(function: Callable) -> Callable:
         with tf.GradientTape() as tape:
             floats = [x for x in inputs if x.dtype.is_floating]
             tape.watch(floats)
-            output = function(*inputs)
-        return tape.gradient(output, floats, upstream)
+            outputs = tf.nest.flatten(function(*inputs))
+        return tape.gradient(outputs, floats, upstream)
 
     @tf.custom_gradient
     def call(*inputs):
-        def gradient(upstream):
+        def gradient(*upstream):
             flowing = iter(backward(inputs, upstream))
             return [next(flowing) if x.dtype.is_floating else None for x in inputs]
 

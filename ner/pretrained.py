@@ -11,21 +11,21 @@ import dataclasses
 import functools
 import importlib.util
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ner import bert, files, hub
+from ner import bert, distilbert, electra, files, hub, modernbert, roberta, wordpieces
 from ner.crf import CRFHead
 from ner.errors import InputError
+from ner.progress import say
 from ner.sentences import TAG_RULE, is_tag
 from ner.tagger import LinearHead, TaggingModel
-from ner.wordpieces import CASES
 
-FAMILIES = {"bert": bert}  # model_type in config.json -> the module that computes it
+# model_type in config.json -> the module that computes it
+FAMILIES = {kind: family for family in (bert, roberta, distilbert, electra, modernbert) for kind in family.ARCHITECTURES}
 HEADS = {"linear": LinearHead, "crf": CRFHead}
 # Encoders that a package carries, for machines without the hub: name -> (package, folder in it, sha256 of model.safetensors).
 PACKAGED = {
@@ -36,8 +36,7 @@ PACKAGED = {
     )
 }
 WEIGHTS = "model.safetensors"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
-FILES = ("config.json", WEIGHTS, *TOKENIZER_FILES)  # what is fetched of a checkpoint
+FILES = ("config.json", WEIGHTS, *wordpieces.FILES)  # what is fetched of a checkpoint
 SUMS = "SHA256SUMS"
 # Keys of a checkpoint's config.json that are not true of the model that is saved.
 NOT_OURS = ("id2label", "label2id", "num_labels", "auto_map", "quantization_config", "pruned_heads")
@@ -58,7 +57,7 @@ class Pretrained:
     folder: Path
     config: dict
     family: Any
-    shape: bert.BertConfig
+    shape: Any
 
     @functools.cached_property
     def digests(self) -> dict[str, str]:
@@ -72,13 +71,10 @@ class Pretrained:
         return noted if isinstance(noted, dict) else {}
 
     @property
-    def case(self) -> bool:
-        """Whether it was trained with --case, so that token types say how each word is written."""
-        case = self.notes.get("case") is True
-        if case and self.shape.type_vocab_size != CASES:
-            what = f"trained with --case, but type_vocab_size is {self.shape.type_vocab_size!r}, not {CASES}"
-            raise InputError(what, path=self.folder / "config.json", hint="restore the file")
-        return case
+    def fine_tuned(self) -> bool:
+        """Whether somebody has trained it for token classification already."""
+        classes = self.config.get("architectures")
+        return isinstance(classes, list) and any("TokenClassification" in str(name) for name in classes)
 
     @property
     def head(self) -> str:
@@ -96,9 +92,9 @@ class Pretrained:
 
     @property
     def row_length(self) -> int:
-        """Word pieces a row: as in training; at most 128 for models from elsewhere, which do not say."""
-        length = self.notes.get("row_length", 128)
-        return min(length if type(length) is int and length >= 8 else 128, self.shape.longest_row)
+        """Word pieces a row: as in training; up to 512 for models from elsewhere, which do not say, so that they read sentences whole."""
+        length = self.notes.get("row_length")
+        return min(length if type(length) is int and length >= 8 else 512, self.shape.longest_row)
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -174,7 +170,10 @@ def read(folder: Path) -> Pretrained:
     if not isinstance(kind, str) or kind not in FAMILIES:
         supported = ", ".join(map(repr, FAMILIES))
         raise InputError(f"model_type is {kind!r}, not {supported}", path=path, hint=f"use a checkpoint of {supported}")
-    family = FAMILIES[kind]
+    family: Any = FAMILIES[kind]
+    if config.get("ner", {}) and config.get("type_vocab_size") == 5:
+        what = "trained with --case by an earlier version, which kept the case in token types"
+        raise InputError(what, path=path, hint="train it again: the case now stands in the vocabulary")
     shape = family.read_config(config, path)
     _compare_sizes(family.number_of_weights(shape), folder)
     return Pretrained(folder, config, family, shape)
@@ -203,12 +202,12 @@ def build(
 ) -> TaggingModel:
     """A model of the folder's shape, its weights not loaded yet; create it inside ``strategy.scope()``.
 
-    tags: their names by id. case: with token types for how each word is written. encoder_dropout: None: what config.json says.
-    compute_dtype: of the matrix products. seed: of the head's initial weights.
+    tags: their names by id. case: with learnt vectors for the written forms of ``ner.cased``. encoder_dropout: None: what config.json
+    says. compute_dtype: of the matrix products. seed: of the head's initial weights.
     """
-    shape = dataclasses.replace(source.shape, type_vocab_size=CASES) if case else source.shape
-    encoder = source.family.Encoder(shape, compute_dtype, encoder_dropout, name="encoder")
-    make_head = HEADS[head]
+    shape, make_head = source.shape, HEADS[head]
+    options = {"case": True} if case else {}  # only BERT's layers know it
+    encoder = source.family.Encoder(shape, compute_dtype, encoder_dropout, name="encoder", **options)
     return TaggingModel(
         encoder, make_head(shape.hidden_size, tags, dropout_rate=dropout, initializer_range=shape.initializer_range, seed=seed)
     )
@@ -217,18 +216,21 @@ def build(
 def load(model: TaggingModel, source: Pretrained, *, head: bool) -> None:
     """Fill the model from a model folder: the encoder, and with ``head`` the head too.
 
-    What is missing, left over, of another shape or not finite is listed in one InputError, and then nothing has been assigned. An encoder
-    to be trained may have another number of token types than the checkpoint: each then begins as the checkpoint's type 0.
+    What is missing, left over, of another shape or not finite is listed in one InputError, and then nothing has been assigned. What is in
+    no file, or optional and missing, keeps its initial value.
     """
     verify(source.folder)
-    wanted = model.tensors() if head else model.encoder.tensors()
+    wanted = [tensor for tensor in (model.tensors() if head else model.encoder.tensors()) if tensor.file]
     found: dict[str, np.ndarray] = {}
     for name in {WEIGHTS, *(tensor.file for tensor in wanted)}:
         found |= _read_tensors(source.folder / name, source.family)
     if not head:
         own = [name for tensor in model.head.tensors() for name in tensor.names]
         found = {name: value for name, value in found.items() if name not in own}
-        found = source.family.with_types(found, source.shape, model.encoder.config)
+        absent = [tensor for tensor in wanted if tensor.optional and not any(name in found for name in tensor.names)]
+        wanted = [tensor for tensor in wanted if tensor not in absent]
+        if absent:
+            say(f"encoder: the checkpoint lacks {', '.join(name for tensor in absent for name in tensor.names)}, which begin at random")
     values, problems = [], []
     for tensor in wanted:
         parts = {name: found.pop(name) for name in tensor.names if name in found}
@@ -266,11 +268,13 @@ def _read_tensors(path: Path, family) -> dict[str, np.ndarray]:
     return named
 
 
-def save(model: TaggingModel, folder: Path, *, source: Pretrained, card: str = "", notes: dict | None = None) -> None:
+def save(
+    model: TaggingModel, folder: Path, *, source: Pretrained, pieces: wordpieces.WordPieces, card: str = "", notes: dict | None = None
+) -> None:
     """Write ``folder`` as a model of its family's class for token classification, whole or not at all.
 
-    ``source`` is the checkpoint the encoder came from: its config and tokenizer are copied, the tokenizer without truncation and padding
-    (all-MiniLM-L6-v2's truncates at 128). ``card`` becomes its README.md, ``notes`` stand in config.json under ``ner``.
+    ``source`` is the checkpoint the encoder came from: its config is copied. ``pieces`` is the tokenizer that the model was trained with.
+    ``card`` becomes its README.md, ``notes`` stand in config.json under ``ner``.
     """
     from safetensors.numpy import save as dump
 
@@ -279,36 +283,28 @@ def save(model: TaggingModel, folder: Path, *, source: Pretrained, card: str = "
         contents: dict[str, dict[str, np.ndarray]] = {}
         for tensor in model.tensors():
             contents.setdefault(tensor.file, {}).update(tensor.to_file())
+        if pieces.cased:
+            table, forms = contents[WEIGHTS][source.family.WORDS], contents.pop("")["form_embeddings"]
+            contents[WEIGHTS][source.family.WORDS] = pieces.cased.folded(table, forms)
         for name, tensors in contents.items():
             (partial / name).write_bytes(dump(tensors, metadata={"format": "pt"}))  # save_file would make it private
         drop = ("_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "ner", *NOT_OURS)
         config = {key: value for key, value in source.config.items() if key not in drop}
         config |= {
-            "architectures": [source.family.ARCHITECTURE],
+            "architectures": [source.family.ARCHITECTURES[source.config["model_type"]]],
             "id2label": {str(i): tag for i, tag in enumerate(tags)},
             "label2id": {tag: i for i, tag in enumerate(tags)},
             "classifier_dropout": model.head.dropout_rate,
             "dtype": "float32",
-            **dataclasses.asdict(model.encoder.config),
+            "vocab_size": len(contents[WEIGHTS][source.family.WORDS]),
             **({"ner": notes} if notes else {}),
         }
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        copy_tokenizer(source.folder, partial)
+        pieces.save(partial)
         if card:
             (partial / "README.md").write_text(card, encoding="utf-8")
         sums = [f"{files.sha256(path)}  {path.name}\n" for path in sorted(partial.iterdir()) if path.name not in UNLISTED]
         (partial / SUMS).write_text("".join(sums), encoding="utf-8")
-
-
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer's files between folders; tokenizer.json without truncation and padding."""
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
-    if (target / "tokenizer.json").is_file():
-        tokenizer = json.loads((target / "tokenizer.json").read_text(encoding="utf-8"))
-        tokenizer |= {"truncation": None, "padding": None}
-        (target / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
 def verify(folder: Path) -> None:

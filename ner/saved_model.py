@@ -4,8 +4,6 @@ The signature ``serving_default`` takes arrays of int32 [sentences, length], one
 
 - ``input_ids``: its word pieces, with [CLS] and [SEP], and 0 behind them.
 - ``attention_mask``: 1 where there is a piece, else 0.
-- ``token_type_ids``, only of a model trained with --case: the case of each piece's word (``ner.wordpieces.word_case``); 0 for [CLS] and
-  [SEP], and throughout a sentence in small letters or capitals only.
 
 It gives ``tags``, int32 [sentences, length], and ``scores``, float32 of that shape: each piece's most probable tag, by number, and its
 softmax probability. A word's tag is that of its first piece. The graph has neither the decoding of ner.decoding nor the transitions of a
@@ -25,8 +23,9 @@ from ner.errors import InputError
 from ner.fused import plain
 from ner.inference import model_folder
 from ner.tagger import TaggingModel
+from ner.wordpieces import WordPieces
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask")
 ROWS = 8  # sentences computed at a time: the encoder's shapes are static, the signature's number of sentences is not
 
 
@@ -47,30 +46,30 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
         raise InputError(f"--length {length} is not from 3 to the encoder's {longest} positions", hint="give another")
     model = pretrained.build(source, names, head=source.head)
     pretrained.load(model, source, head=True)
-    served = Served(model, length, case=source.case)
+    served = Served(model, length)
     with files.replacing_folder(output) as partial:
         with plain(), files.tensorflow_errors_as_os_errors(partial):
             tf.saved_model.save(served, str(partial), signatures={"serving_default": served.tag})
         extra = partial / "assets.extra"
         extra.mkdir()
         (extra / "tags.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
-        pretrained.copy_tokenizer(folder, extra)
+        WordPieces.load(source).save(extra)
     return length
 
 
 class Served(tf.Module):
     """The signature's function and the variables it reads."""
 
-    def __init__(self, model: TaggingModel, length: int, *, case: bool):
+    def __init__(self, model: TaggingModel, length: int):
         super().__init__()
         self.weights = list(model.trained.values())
-        whole = [tf.TensorSpec([None, length], tf.int32, name) for name in INPUTS[: 3 if case else 2]]
+        whole = [tf.TensorSpec([None, length], tf.int32, name) for name in INPUTS]
         positions = tf.constant([list(range(length))] * ROWS)
 
         def tag_some(fields):  # int32 [ROWS, length] each; padding (segment 0) sees padding only
-            pieces, mask, *types = fields
+            pieces, mask = fields
             empty = batches.EMPTY.map(lambda value: tf.fill([ROWS, length], value))
-            rows = empty._replace(pieces=pieces, positions=positions, segments=mask, types=types[0] if types else empty.types)
+            rows = empty._replace(pieces=pieces, positions=positions, segments=mask)
             found = tf.nn.log_softmax(model(rows, tf.constant(0, tf.uint32), training=False))
             return tf.argmax(found, axis=-1, output_type=tf.int32), tf.exp(tf.reduce_max(found, axis=-1))
 

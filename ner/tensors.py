@@ -16,13 +16,15 @@ class Tensor(NamedTuple):
         names: their names; several lie end to end along the variable's last axis (query, key and value share one variable).
         variable: float32.
         transposed: a dense layer's kernel, [input, output] here and [output, input] in PyTorch.
-        file: the file of the model folder that holds them.
+        file: the file of the model folder that holds them; "" where none does, because saving folds the variable into another.
+        optional: a checkpoint to be fine-tuned may lack it.
     """
 
     names: Sequence[str]
     variable: keras.Variable
     transposed: bool = False
     file: str = "model.safetensors"
+    optional: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

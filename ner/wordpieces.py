@@ -17,13 +17,17 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ner import cache
+from ner.cased import CasedVocabulary, cased
 from ner.errors import InputError
+from ner.progress import say
 
+# A tokenizer's files: those of the fast form, and those that transformers makes one from.
+SLOW = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", *SLOW)
 SOME_WORDS = 10_000  # enough to see how a vocabulary treats capitals
 # With document context rows need not be longer: in half-overlapping windows of 256 a word inside a document has at least about 63 pieces
 # of context on either side.
 CONTEXT_ROW = 256
-CASES = 5  # token types of a model that is told its words' case: not known, and the four of ``word_case``
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Windows:
 
     Attributes:
         pieces: int32 [pieces], ids in the checkpoint's vocabulary.
-        types: int32 [pieces], token types: the case of the piece's word (``word_case``), or 0 throughout.
+        forms: int32 [pieces], how the piece is written (``ner.cased``); 0 throughout unless the encoder is told of case.
+        capital: bool [pieces], whether the piece has a form in CAPITALS; False throughout unless the encoder is told of case.
         words: int32 [pieces], the word (counted over all sentences) the piece belongs to; -1 for [CLS], [SEP] and the pieces of words
             that this window only holds as context: every word belongs to exactly one window.
         first: bool [pieces], True on the first piece of each word that the window owns.
@@ -47,7 +52,8 @@ class Windows:
     """
 
     pieces: np.ndarray
-    types: np.ndarray
+    forms: np.ndarray
+    capital: np.ndarray
     words: np.ndarray
     first: np.ndarray
     starts: np.ndarray
@@ -67,6 +73,13 @@ class Windows:
         """Words in all sentences."""
         return int(self.bounds[-1])
 
+    def tightened(self) -> Windows:
+        """The same windows for the shortest rows of 64, 128, 256, ... that hold each of them; no longer ones than now."""
+        row_length = 64
+        while row_length < self.lengths.max(initial=0):
+            row_length *= 2
+        return dataclasses.replace(self, row_length=min(self.row_length, row_length))
+
     def of_sentences(self, first: int, end: int) -> Windows:
         """The windows of sentences [first, end), which must be whole units; words and sentences are counted from 0 again."""
         low, high = np.searchsorted(self.sentences, [first, end]).tolist()
@@ -75,7 +88,8 @@ class Windows:
         return dataclasses.replace(
             self,
             pieces=self.pieces[inside],
-            types=self.types[inside],
+            forms=self.forms[inside],
+            capital=self.capital[inside],
             words=np.where(words >= 0, words - before, -1).astype(np.int32),
             first=self.first[inside],
             starts=self.starts[low : high + 1] - self.starts[low],
@@ -100,7 +114,7 @@ class Windows:
         source = _ranges(low - 1, high - low + 2)
         starts = np.concatenate([[0], np.cumsum(high - low + 2)])
         source[starts[:-1]], source[starts[1:] - 1] = self.starts[old], self.starts[old + 1] - 1
-        taken = {name: getattr(self, name)[source] for name in ("pieces", "types", "words", "first")}
+        taken = {name: getattr(self, name)[source] for name in ("pieces", "forms", "capital", "words", "first")}
         return dataclasses.replace(self, **taken, starts=starts, sentences=self.sentences[old])
 
     def _disjoint(self, random: np.random.Generator) -> np.ndarray:
@@ -125,31 +139,74 @@ class Windows:
 
 
 class WordPieces:
-    """The tokenizer of a model folder, with its truncation and padding switched off.
+    """The tokenizer of a model folder, with its truncation and padding switched off (by ``load``).
 
-    With ``case`` the token types say what an uncased vocabulary does not: how each word is written.
+    Attributes:
+        tokenizer: what words are read by.
+        cls, sep, unk, pad: ids of the pieces before and after a sentence, of the one for a word that the tokenizer makes nothing of, and of
+            the one that others fill rows with.
+        longest: the encoder's places.
+        cased: with --case, how the encoder's own pieces are to be read from the tokenizer's.
     """
 
-    def __init__(self, tokenizer: Tokenizer, special: Sequence[str], path: Path | None = None, *, case: bool = False):
-        """special: the pieces before and after a sentence and the unknown one. Raises InputError where one is not in the vocabulary."""
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self.tokenizer, self.case = tokenizer, case
-        for name in special:
-            if tokenizer.token_to_id(name) is None:
-                raise InputError(f"the vocabulary has no {name}", path=path, hint="use a BERT checkpoint with a WordPiece tokenizer")
-        self.cls, self.sep, self.unk = (tokenizer.token_to_id(name) or 0 for name in special)
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        folder: Path | None = None,
+        pad: int = 0,
+        longest: int = 512,
+        cased: CasedVocabulary | None = None,
+    ):
+        """folder: where the tokenizer's other files lie. Raises InputError without one special piece on each side of a sentence."""
+        self.tokenizer, self.folder, self.pad, self.longest, self.cased = tokenizer, folder, pad, longest, cased
+        before, after = special_pieces(tokenizer)
+        if len(before) != 1 or len(after) != 1:
+            what = f"the tokenizer puts {len(before)} special pieces before a sentence and {len(after)} behind it, not one each"
+            raise InputError(what, path=folder, hint="use a checkpoint whose tokenizer.json has BERT's kind of post_processor")
+        self.cls, self.sep = before[0], after[0]
+        self.unk = unknown_piece(tokenizer, folder)
 
     @classmethod
-    def load(cls, source, *, case: bool = False) -> WordPieces:
-        """The tokenizer of a model folder (``ner.pretrained.Pretrained``); its ids must be below the encoder's ``vocab_size``."""
-        family, folder = source.family, source.folder
-        loaded = cls(_tokenizer(folder), (family.CLS, family.SEP, family.UNK), folder, case=case)
-        largest = max(loaded.tokenizer.get_vocab(with_added_tokens=True).values())
+    def load(cls, source) -> WordPieces:
+        """The tokenizer of a model folder (``ner.pretrained.Pretrained``); its ids must be below the encoder's ``vocab_size``.
+
+        A pre-trained encoder reads each word with the space that is before it in text; one that somebody fine-tuned, as they did.
+        """
+        folder = source.folder
+        tokenizer = _tokenizer(folder)
+        if not reads_spaces(tokenizer):
+            if source.fine_tuned:
+                say(f"warning: {folder}: its tokenizer reads words without the space before them; so was it fine-tuned, and so it is used")
+            else:
+                tokenizer = with_spaces(tokenizer)
+        pad = source.config.get("pad_token_id")
+        loaded = cls(tokenizer, folder=folder, pad=pad if isinstance(pad, int) else 0, longest=source.shape.longest_row)
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
         if largest >= source.shape.vocab_size:
             what = f"the tokenizer gives ids up to {largest}, the encoder has {source.shape.vocab_size} word pieces"
             raise InputError(what, path=folder, hint="use the checkpoint's own tokenizer")
         return loaded
+
+    def with_case(self, vocab_size: int) -> WordPieces | None:
+        """The same with capitals told (``ner.cased``); None where the vocabulary is not of small letters only."""
+        made = cased(self.tokenizer, vocab_size)
+        return made and WordPieces(made.tokenizer, folder=self.folder, pad=self.pad, longest=self.longest, cased=made)
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files: tokenizer.json as it reads words here, and what transformers keeps beside it."""
+        (folder / "tokenizer.json").write_text(self.tokenizer.to_str(), encoding="utf-8")
+        names = {"cls_token": self.cls, "sep_token": self.sep, "unk_token": self.unk, "pad_token": self.pad}
+        settings = {
+            # The class of transformers that takes tokenizer.json as it is; others build another tokenizer from its vocabulary.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": ["input_ids", "attention_mask"],
+            "model_max_length": self.longest,
+            "add_prefix_space": reads_spaces(self.tokenizer),
+            "clean_up_tokenization_spaces": False,
+            **{name: self.tokenizer.id_to_token(number) for name, number in names.items()},
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
         """Pieces of each word, at least one ([UNK] for a word the tokenizer makes nothing of)."""
@@ -176,7 +233,7 @@ class WordPieces:
     def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512, **options) -> Windows:
         """``encode``, kept on disk under the hash of the words, the tokenizer and what is asked for."""
         text = json.dumps([len(s) for s in sentences]) + "\0".join(word for sentence in sentences for word in sentence)
-        asked = f"{row_length} {longest} {self.case} {json.dumps(options)}"
+        asked = f"{row_length} {longest} {self.cased is not None} {json.dumps(options)}"
         sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), asked.encode()]
         return cache.remembered("windows", sources, lambda: self.encode(sentences, row_length, longest, **options), _dump, _load)
 
@@ -217,15 +274,14 @@ class WordPieces:
         spans = _window_spans(word_sizes, bounds[units], row_length - 2, whole & (np.diff(units) > 1))
         spans[:, 0] = units[spans[:, 0]]
         counts = {"bounds": bounds, "units": units, "cut_words": cut, "row_length": row_length}
-        cases = _cases(list(distinct), codes, bounds) if self.case else np.zeros(len(words), np.int32)
-        return self._assemble(spans, codes, cases, word_sizes, flat, begins, **counts)
+        return self._assemble(spans, codes, word_sizes, flat, begins, **counts)
 
-    def _assemble(self, spans, codes, cases, word_sizes, flat, begins, **counts) -> Windows:
+    def _assemble(self, spans, codes, word_sizes, flat, begins, **counts) -> Windows:
         """The windows as `[CLS] pieces [SEP] [CLS] pieces [SEP] ...`.
 
-        spans: int64 [windows, 5] of ``_window_spans``, with the unit's first sentence in place of its number; codes, cases, word_sizes:
-        [words], each word's number in the vocabulary of distinct words, case and number of pieces; flat: the pieces of all distinct words;
-        begins: where each of these starts in ``flat``.
+        spans: int64 [windows, 5] of ``_window_spans``, with the unit's first sentence in place of its number; codes, word_sizes: [words],
+        each word's number in the vocabulary of distinct words, and how many pieces it has; flat: the pieces of all distinct words; begins:
+        where each of these starts in ``flat``.
         """
         sentence, low, high, own_low, own_high = spans.T
         # Every word of every window, window after window.
@@ -241,13 +297,16 @@ class WordPieces:
         pieces = np.empty(starts[-1], np.int32)
         pieces[starts[:-1]], pieces[starts[1:] - 1] = self.cls, self.sep
         pieces[places] = flat[_ranges(begins[codes[words]], sizes)]
-        types = np.zeros(len(pieces), np.int32)
-        types[places] = np.repeat(cases[words], sizes)
+        forms, capital = np.zeros(len(pieces), np.int32), np.zeros(len(pieces), bool)
+        if self.cased:
+            forms[places] = self.cased.forms[pieces[places]]
+            pieces[places] = self.cased.plain[pieces[places]]
+            capital[places] = self.cased.capital[pieces[places]]
         belongs = np.full(len(pieces), -1, np.int32)
         belongs[places] = np.repeat(np.where(owned, words, -1), sizes)
         first = np.zeros(len(pieces), bool)
         first[first_place[owned]] = True
-        return Windows(pieces, types, belongs, first, starts, sentence.astype(np.int32), **counts)
+        return Windows(pieces, forms, capital, belongs, first, starts, sentence.astype(np.int32), **counts)
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
@@ -257,15 +316,23 @@ def _tokenizer(folder: Path) -> Tokenizer:
     """
     try:
         if (folder / "tokenizer.json").is_file():
-            return Tokenizer.from_file(str(folder / "tokenizer.json"))
-        if not (folder / "vocab.txt").is_file():
-            raise InputError("no tokenizer.json or vocab.txt", path=folder, hint="use a complete checkpoint folder")
+            read = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            read.no_truncation()
+            read.no_padding()
+            if any(special_pieces(read)):
+                return read
+        elif not any((folder / name).is_file() for name in SLOW):
+            raise InputError(
+                f"no tokenizer.json, {', '.join(SLOW[:-1])} or {SLOW[-1]}", path=folder, hint="use a complete checkpoint folder"
+            )
         from transformers import AutoTokenizer  # it knows tokenizer_class and its options; imported only here, it takes seconds
 
         slow = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         if not hasattr(slow, "backend_tokenizer"):
             what = f"its tokenizer, {type(slow).__name__}, has no fast form"
             raise InputError(what, path=folder, hint="use a checkpoint with a tokenizer.json")
+        slow.backend_tokenizer.no_truncation()
+        slow.backend_tokenizer.no_padding()
         return slow.backend_tokenizer
     except InputError:
         raise
@@ -274,22 +341,59 @@ def _tokenizer(folder: Path) -> Tokenizer:
         raise InputError(f"the tokenizer cannot be read ({reason})", path=folder, hint="fetch the checkpoint again") from None
 
 
-def word_case(word: str) -> int:
-    """How a word is written: 1 without a capital, 2 Capitalised, 3 ALL CAPITALS, 4 anY other WaY; never 0, which stands for unknown."""
-    if word == word.lower():
-        return 1
-    if word[1:] == word[1:].lower():
-        return 2
-    return 3 if word == word.upper() else 4
+def special_pieces(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The pieces that the tokenizer's own post-processing puts before a sentence, and behind it."""
+    inside = tokenizer.encode(["a"], is_pretokenized=True, add_special_tokens=False).ids
+    whole = tokenizer.encode(["a"], is_pretokenized=True).ids
+    begin = next(i for i in range(len(whole) + 1) if whole[i : i + len(inside)] == inside)
+    return whole[:begin], whole[begin + len(inside) :]
 
 
-def _cases(distinct: Sequence[str], codes: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """The case of every word, int32 [words]; 0 throughout a sentence in small letters or capitals only, where it tells nothing."""
-    case = np.array([word_case(word) for word in distinct], np.int32)[codes]
-    small = np.array([word != word.upper() for word in distinct], bool)[codes]
-    counts = [np.concatenate([[0], np.cumsum(which)])[bounds] for which in (case > 1, small)]
-    telling = np.logical_and(*(np.diff(count) > 0 for count in counts))
-    return np.where(np.repeat(telling, np.diff(bounds)), case, 0).astype(np.int32)
+def unknown_piece(tokenizer: Tokenizer, folder: Path | None) -> int:
+    """The id of the piece for what the tokenizer makes nothing of: the model's own, else the one that the folder's settings name."""
+    model = json.loads(tokenizer.to_str())["model"]
+    if model.get("unk_id") is not None:  # Unigram
+        return model["unk_id"]
+    for name in (model.get("unk_token"), _text_of(_settings(folder).get("unk_token"))):
+        if name and (number := tokenizer.token_to_id(name)) is not None:
+            return number
+    raise InputError("the tokenizer has no unknown piece", path=folder, hint="name one as unk_token in tokenizer_config.json")
+
+
+def _settings(folder: Path | None) -> dict:
+    """What the folder's settings of the tokenizer say: special_tokens_map.json and tokenizer_config.json, which goes before."""
+    found: dict = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if folder and (folder / name).is_file():
+            try:
+                content = json.loads((folder / name).read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise InputError(f"cannot be read ({error})", path=folder / name, hint="fetch the checkpoint again") from None
+            found |= content if isinstance(content, dict) else {}
+    return found
+
+
+def _text_of(token: Any) -> str | None:
+    """The text of a special token, which settings give as a string or as an object."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def reads_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether a word that is given alone has the pieces that it has behind another one in a text."""
+    alone = tokenizer.encode(["a"], is_pretokenized=True, add_special_tokens=False).ids
+    return tokenizer.encode("a a", add_special_tokens=False).ids == alone * 2
+
+
+def with_spaces(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with a space put before each word, where it does not do so by itself."""
+    content = json.loads(tokenizer.to_str())
+    for part in (content["pre_tokenizer"] or {}, content["post_processor"] or {}):
+        if part.get("type") in ("ByteLevel", "RobertaProcessing"):
+            part["add_prefix_space"] = True
+    if (content["pre_tokenizer"] or {}).get("type") != "ByteLevel":  # such as one of sentencepiece's kind, which makes a sign of each space
+        steps = [{"type": "Prepend", "prepend": " "}, content["normalizer"]]
+        content["normalizer"] = {"type": "Sequence", "normalizers": [step for step in steps if step]}
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def document_bounds(documents: Sequence[str]) -> np.ndarray:

@@ -98,16 +98,18 @@ def test_documents_are_cut_elsewhere_in_each_epoch_and_alike_in_the_same(documen
     assert len({cuts(0, 0), cuts(0, 1), cuts(0, 2), cuts(1, 0)}) == 4
 
 
-def test_a_tenth_of_the_windows_are_read_without_their_case(tiny):
-    windows = WordPieces.load(pretrained.read(tiny), case=True).encode([["Alex", "in", "London"]] * 2000, 64)
-    targets = batches.Targets(np.zeros(6000, np.int32))
+def test_some_windows_are_read_in_small_letters_and_some_in_capitals(tiny):
+    source = pretrained.read(tiny)
+    windows = WordPieces.load(source).with_case(source.shape.vocab_size).encode([["Alex", "in", "London", "9"]] * 4000, 64)
+    targets = batches.Targets(np.zeros(16000, np.int32))
     (rows,) = batches.make_epoch(windows, targets, batching="padded", rows_per_step=4, seed=0, epoch=0).buckets
     (again,) = batches.make_epoch(windows, targets, batching="padded", rows_per_step=4, seed=0, epoch=0).buckets
-    assert np.array_equal(rows.types, again.types)
-    types = np.sort(rows.types[rows.words >= 0].reshape(-1, 3), axis=1)
-    hidden = (types == 0).all(axis=1)
-    assert (types[~hidden] == [1, 2, 2]).all() and 0.08 < hidden.mean() < 0.12
-    assert windows.types[windows.first].all()
+    assert np.array_equal(rows.forms, again.forms)
+    counts = {tuple(row): 0 for row in ([0, 0, 0, 0], [2, 0, 2, 0], [1, 0, 1, 0], [2, 2, 2, 0])}
+    for row in rows.forms[rows.words >= 0].reshape(-1, 4):
+        counts[tuple(row.tolist())] += 1
+    assert abs(counts[0, 0, 0, 0] / 4000 - batches.SMALL) < 0.02 and abs(counts[2, 2, 2, 0] / 4000 - batches.SHOUTED) < 0.02
+    assert counts[2, 0, 2, 0] == 0
 
 
 def test_positions_restart_and_segments_count_the_sentences_of_a_row(encoded):

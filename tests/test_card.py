@@ -45,9 +45,5 @@ def test_a_type_breaks_no_table_and_opens_no_tag():
     assert page.count("<td") == 5 * 4 and "<script" not in page
 
 
-def test_the_card_says_how_case_is_read_only_where_it_is():
-    assert "token_type_ids" in card(case=True) and "token_type_ids" not in card(case=False)
-
-
 def test_the_card_names_no_folders_of_the_machine():
     assert "/home" not in card() and "corpus.csv" in card() and "# first" in card()

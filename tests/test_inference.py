@@ -5,6 +5,7 @@ import pytest
 
 from ner import inference, pretrained
 from ner.inference import Tagger, blocks
+from ner.wordpieces import WordPieces
 
 TAGS = ("B-per", "I-per", "O")
 
@@ -15,7 +16,7 @@ def saved(tiny, folder, bias, **notes):
     model = pretrained.build(source, TAGS)
     model.head.tag_kernel.assign(np.zeros(model.head.tag_kernel.shape, np.float32))
     model.head.tag_bias.assign(np.resize(np.array(bias, np.float32), model.head.tag_bias.shape))
-    pretrained.save(model, folder, source=source, notes=notes)
+    pretrained.save(model, folder, source=source, pieces=WordPieces.load(source), notes=notes)
     return Tagger.load(folder, compute_dtype="float32")
 
 
@@ -38,7 +39,7 @@ def test_tags_are_the_same_block_by_block_and_no_more_scores_are_held(tiny, tmp_
     source = pretrained.read(tiny)
     model = pretrained.build(source, TAGS, seed=5)
     pretrained.load(model, source, head=False)
-    pretrained.save(model, tmp_path / "model", source=source, notes={"row_length": 32})
+    pretrained.save(model, tmp_path / "model", source=source, pieces=WordPieces.load(source), notes={"row_length": 32})
     tagger = Tagger.load(tmp_path / "model", compute_dtype="float32")
     sentences = [[], *(s.words for s in toy_sentences[:20]), [], ["in"] * 100, []]
     held = []
@@ -65,7 +66,7 @@ def reader(tiny, tmp_path_factory):
     model = pretrained.build(source, TAGS, seed=5)
     pretrained.load(model, source, head=False)
     folder = tmp_path_factory.mktemp("reader") / "model"
-    pretrained.save(model, folder, source=source, notes={"row_length": 32, "context": "document"})
+    pretrained.save(model, folder, source=source, pieces=WordPieces.load(source), notes={"row_length": 32, "context": "document"})
     return folder
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ner import pretrained
+from ner import bert, pretrained
 from ner.errors import InputError
 from ner.wordpieces import WordPieces
 
@@ -31,7 +31,8 @@ def load(model, folder, *, head=True):
 
 
 def save(model, folder, *, source, **options):
-    pretrained.save(model, folder, source=pretrained.read(source), **options)
+    read = pretrained.read(source)
+    pretrained.save(model, folder, **{"source": read, "pieces": WordPieces.load(read), **options})
 
 
 def rewrite(folder, change):
@@ -89,23 +90,29 @@ def test_the_saved_tokenizer_neither_cuts_nor_pads(tiny, folder, tmp_path):
     assert saved["truncation"] is None and saved["padding"] is None
 
 
-def test_each_case_begins_as_the_checkpoints_token_type_0(tiny, folder, tmp_path):
-    rewrite(folder, lambda t: t["bert.embeddings.token_type_embeddings.weight"][1].fill(7.0))
-    model = model_of(folder, case=True)
-    load(model, folder, head=False)
-    types = load_file(folder / "model.safetensors")["bert.embeddings.token_type_embeddings.weight"]
-    np.testing.assert_array_equal(model.encoder.type_embeddings.numpy(), np.repeat(types[:1], 5, axis=0))
-    save(model, tmp_path / "out", source=folder)
-    assert pretrained.read(tmp_path / "out").shape.type_vocab_size == 5
+def test_the_written_forms_begin_as_the_plain_pieces_and_are_saved_in_one_table(tiny, tmp_path):
+    source = pretrained.read(tiny)
+    pieces = WordPieces.load(source).with_case(source.shape.vocab_size)
+    model = model_of(tiny, case=True)
+    load(model, tiny, head=False)
+    assert not model.encoder.form_embeddings.numpy().any()
+    model.encoder.form_embeddings.assign(np.arange(64, dtype=np.float32).reshape(2, 32))
+    save(model, tmp_path / "out", source=tiny, pieces=pieces)
+    table, own = (load_file(folder / "model.safetensors")[bert.WORDS] for folder in (tmp_path / "out", tiny))
+    saved = pretrained.read(tmp_path / "out")
+    number = {piece: WordPieces.load(saved).tokenizer.token_to_id(piece) for piece in ("london", "London", "LONDON", "##S")}
+    assert len(table) == saved.shape.vocab_size > len(own) and number["london"] < len(own) <= number["London"]
+    for piece, plain, form in (("london", "london", None), ("London", "london", 0), ("LONDON", "london", 1), ("##S", "##s", 1)):
+        vector = 0 if form is None else model.encoder.form_embeddings.numpy()[form]
+        np.testing.assert_allclose(table[number[piece]], own[pieces.tokenizer.token_to_id(plain)] + vector, rtol=1e-6)
     load(model_of(tmp_path / "out"), tmp_path / "out")
 
 
-def test_a_model_told_of_case_must_have_its_token_types(folder):
+def test_a_model_of_the_version_that_kept_case_in_token_types_is_refused(folder):
     set_key("ner", {"row_length": 32, "case": True})(folder)
-    with pytest.raises(InputError, match="type_vocab_size is 2, not 5"):
-        _ = pretrained.read(folder).case
     set_key("type_vocab_size", 5)(folder)
-    assert pretrained.read(folder).case and pretrained.read(folder).row_length == 32
+    with pytest.raises(InputError, match="train it again"):
+        pretrained.read(folder)
 
 
 @pytest.mark.parametrize(("noted", "expected"), [(48, 48), (1000, 64), (7, 64), (True, 64), (None, 64)])
@@ -115,7 +122,7 @@ def test_rows_are_as_long_as_in_training_and_never_longer_than_the_encoder_reads
     assert pretrained.read(folder).shape.longest_row == 64
     assert pretrained.read(folder).row_length == expected
     shape = dataclasses.replace(pretrained.read(folder).shape, max_position_embeddings=2048)
-    assert dataclasses.replace(pretrained.read(folder), shape=shape).row_length == (noted if noted in (48, 1000) else 128)
+    assert dataclasses.replace(pretrained.read(folder), shape=shape).row_length == (noted if noted in (48, 1000) else 512)
 
 
 def test_bare_and_old_checkpoints_load(folder):
@@ -169,7 +176,7 @@ def set_key(key, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_key("model_type", "roberta"), "model_type is 'roberta'"),
+        (set_key("model_type", "deberta-v2"), "model_type is 'deberta-v2', not 'bert', 'roberta', 'xlm-roberta'"),
         (set_key("hidden_act", "swish"), "hidden_act 'swish'"),
         (set_key("position_embedding_type", "relative_key"), "position_embedding_type"),
         (set_key("hidden_size", "32"), "hidden_size is '32'"),

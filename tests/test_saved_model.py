@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ner import pretrained, saved_model
 from ner.errors import InputError
+from ner.wordpieces import WordPieces
 
 TAGS = ("B-per", "I-per", "O")
 
@@ -20,7 +21,7 @@ def trained(tiny, tmp_path_factory):
     model = pretrained.build(source, TAGS)
     pretrained.load(model, source, head=False)
     folder = tmp_path_factory.mktemp("run") / "model"
-    pretrained.save(model, folder, source=source, notes={"row_length": 16})
+    pretrained.save(model, folder, source=source, pieces=WordPieces.load(source), notes={"row_length": 16})
     return folder
 
 

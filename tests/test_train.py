@@ -19,9 +19,8 @@ import pytest
 from programs import ROOT, call, copied, events, process, records, scores, weights, without_clock
 from test_decoding import is_iob2
 
-from ner import formats, pretrained
+from ner import formats
 from ner.sentences import Sentence
-from ner.wordpieces import WordPieces
 
 EPOCHS = 6
 
@@ -299,25 +298,24 @@ import json, sys
 import tensorflow as tf
 from tokenizers import Tokenizer
 assert not any(name == "ner" or name.startswith("ner.") for name in sys.modules)
-folder, lines, types = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+folder, lines = sys.argv[1], json.loads(sys.argv[2])
 model = tf.saved_model.load(folder).signatures["serving_default"]
 length = model.structured_input_signature[1]["input_ids"].shape[1]
 tokenizer, names = Tokenizer.from_file(folder + "/assets.extra/tokenizer.json"), json.load(open(folder + "/assets.extra/tags.json"))
 encoded = [tokenizer.encode(line.split(" "), is_pretokenized=True) for line in lines]
 ids = tf.constant([e.ids + [0] * (length - len(e.ids)) for e in encoded])
 mask = tf.constant([[1] * len(e.ids) + [0] * (length - len(e.ids)) for e in encoded])
-kinds = {"token_type_ids": tf.constant([row + [0] * (length - len(row)) for row in types])} if types else {}
-tags = model(input_ids=ids, attention_mask=mask, **kinds)["tags"].numpy()
+tags = model(input_ids=ids, attention_mask=mask)["tags"].numpy()
 first = [[e.word_ids.index(w) for w in range(len(line.split(" ")))] for e, line in zip(encoded, lines)]
 print(json.dumps([[names[row[i]] for i in places] for row, places in zip(tags, first)]))
 """
 
 
-def served_and_predicted(ckpt, folder, lines, types=()):
+def served_and_predicted(ckpt, folder, lines):
     """The lines' tags by the exported SavedModel, without this package, and by predict.py."""
     done = call("export", "--ckpt", ckpt, "--output", folder)
     assert done.returncode == 0, done.stderr
-    command = [sys.executable, "-c", SERVED, str(folder), json.dumps(lines), json.dumps(types)]
+    command = [sys.executable, "-c", SERVED, str(folder), json.dumps(lines)]
     served = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True)
     assert served.returncode == 0, served.stderr
     done = call("predict", "--ckpt", ckpt, "--pre-split", "--format", "jsonl", "--compute-dtype", "float32", *lines)
@@ -353,12 +351,8 @@ def test_a_model_told_of_case_learns_what_only_case_shows(tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     call("evaluate", "--ckpt", tmp_path / "run", "--json", tmp_path / "scores.json")
     assert json.loads((tmp_path / "scores.json").read_text())["f1"] > 0.95
-    assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["type_vocab_size"] == 5
-    some = [s.words for s in sentences[150:160]]
-    windows = WordPieces.load(pretrained.read(tiny), case=True).encode(some, 64)
-    types = [windows.types[a:b].tolist() for a, b in zip(windows.starts[:-1], windows.starts[1:], strict=True)]
-    assert any(map(any, types))
-    check_served(*served_and_predicted(tmp_path / "run", tmp_path / "served" / "1", [" ".join(words) for words in some], types))
+    some = [" ".join(s.words) for s in sentences[150:160]]
+    check_served(*served_and_predicted(tmp_path / "run", tmp_path / "served" / "1", some))
 
 
 def test_check_reports_what_a_file_holds(corpus, tiny):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
-from ner import pretrained
+from ner import pretrained, wordpieces
 from ner.errors import InputError
 from ner.wordpieces import WordPieces, _dump, _load, choose_row_length, document_bounds
 
@@ -40,21 +41,27 @@ def test_a_word_the_tokenizer_makes_nothing_of_is_unknown(word_pieces):
     assert windows.words[windows.first].tolist() == [0, 1, 2, 3]
 
 
-def test_types_say_how_a_word_is_written_where_a_sentence_tells(tiny):
-    word_pieces = WordPieces.load(pretrained.read(tiny), case=True)
-    told = [["The", "us", "US", "McX", "u.s.", "U.S.", "9", "A", "\u00c9t\u00e9"]]
-    windows = word_pieces.encode([*told, ["alex", "in", "9"], ["ALEX", "IN", "9"], ["9"], ["Alex"]], 64)
-    assert [windows.types[windows.words == word].tolist() for word in (1, 2)] == [[1, 1], [3, 3]]
-    assert windows.types[windows.first].tolist() == [2, 1, 3, 4, 1, 3, 1, 2, 2] + [0] * 7 + [2]
-    assert not windows.types[windows.words < 0].any()
-    assert not WordPieces.load(pretrained.read(tiny)).encode(told, 64).types.any()
+def test_forms_say_how_a_piece_is_written(tiny):
+    source = pretrained.read(tiny)
+    plain = WordPieces.load(source)
+    told = plain.with_case(source.shape.vocab_size)
+    words = [["The", "us", "US", "u.s.", "U.S.", "9", "A", "\u00c9t\u00e9", "LONDONS"]]
+    windows, small = told.encode(words, 64), plain.encode(words, 64)
+    assert np.array_equal(windows.pieces, small.pieces) and not small.forms.any() and not small.capital.any()
+    forms = [windows.forms[windows.words == word].tolist() for word in range(9)]
+    assert forms == [[1], [0, 0], [1, 2], [0, 0, 0, 0], [1, 0, 1, 0], [0], [1], [1, 0, 0], [2, 2]]
+    assert not windows.forms[windows.words < 0].any()
+    letters = [any(c.isalpha() for c in plain.tokenizer.id_to_token(number)) for number in windows.pieces]
+    assert windows.capital[windows.words >= 0].tolist() == [has for has, word in zip(letters, windows.words, strict=True) if word >= 0]
 
 
-def test_truncation_and_padding_of_the_checkpoint_are_switched_off(tiny):
-    loaded = WordPieces.load(pretrained.read(tiny))
-    loaded.tokenizer.enable_truncation(4)
-    loaded.tokenizer.enable_padding(length=128)
-    windows = WordPieces(loaded.tokenizer, ("[CLS]", "[SEP]", "[UNK]")).encode([["in"] * 30], 64)
+def test_truncation_and_padding_of_the_checkpoint_are_switched_off(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=128)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    windows = WordPieces.load(pretrained.read(folder)).encode([["in"] * 30], 64)
     assert windows.lengths.tolist() == [32]
 
 
@@ -157,12 +164,6 @@ def test_a_document_that_fits_a_row_stays_whole(word_pieces):
     assert windows.cut_documents(np.random.default_rng(0)) is windows and windows.lengths.tolist() == [12, 12]
 
 
-def test_case_is_judged_sentence_by_sentence_in_a_document(tiny):
-    headline, text = ["LONDON", "LIVES"], ["Alex", "lives", "in", "London"]
-    windows = WordPieces.load(pretrained.read(tiny), case=True).encode([headline, text], 64, documents=["a", "a"])
-    assert len(windows.sentences) == 1 and windows.types[windows.first].tolist() == [0, 0, 2, 1, 1, 2]
-
-
 def test_rows_are_as_long_as_sentences_need_or_with_documents_up_to_256():
     short = np.full(100, 20)
     assert choose_row_length(short, 512, short) == 64
@@ -200,13 +201,13 @@ def test_gmb_every_word_is_tagged_once_control_characters_and_long_sentences_inc
 def folder(tiny, tmp_path):
     """A copy of the tiny checkpoint without its tokenizer."""
     folder = shutil.copytree(tiny, tmp_path / "model")
-    for name in pretrained.TOKENIZER_FILES:
+    for name in wordpieces.FILES:
         (folder / name).unlink(missing_ok=True)
     return folder
 
 
 def test_a_folder_without_a_tokenizer_is_refused(folder):
-    with pytest.raises(InputError, match="no tokenizer.json or vocab.txt"):
+    with pytest.raises(InputError, match="no tokenizer.json, vocab.txt, "):
         WordPieces.load(pretrained.read(folder))
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):

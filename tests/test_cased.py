@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from ner import pretrained
+from ner.cased import CAPITALISED, CAPITALS, PLAIN, cased
+from ner.wordpieces import WordPieces
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzäßéσςабвдж"
+
+
+@pytest.fixture(scope="module")
+def small() -> Tokenizer:
+    """An uncased WordPiece vocabulary of all LETTERS, with and without accents, and some longer pieces."""
+    pieces = ["[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{c}" for c in LETTERS), "the", "##ing", "lon", "##don", "3d", "'", "##9", "9"]
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    return tokenizer
+
+
+def read(tokenizer: Tokenizer, word: str) -> list[int]:
+    return tokenizer.encode([word], is_pretokenized=True, add_special_tokens=False).ids
+
+
+@given(st.text(LETTERS + "9'", min_size=1, max_size=12))
+def test_words_in_one_of_the_three_forms_fall_into_the_pieces_that_they_had(small, word):
+    size = small.get_vocab_size()
+    made = cased(small, size)
+    forms = {word: {PLAIN}, word[0].upper() + word[1:]: {PLAIN, CAPITALISED}, word.upper(): {PLAIN, CAPITALISED, CAPITALS}}
+    for form, kinds in forms.items():
+        if len(form) != len(word):
+            continue  # a capital of two letters, such as SS
+        ids = read(made.tokenizer, form)
+        assert made.plain[ids].tolist() == read(small, form)
+        assert set(made.forms[ids].tolist()) <= kinds
+
+
+@given(st.text(LETTERS + LETTERS.upper() + "9'ẞϴ", min_size=1, max_size=12))
+def test_no_way_to_write_a_known_word_is_unknown(small, word):
+    made = cased(small, small.get_vocab_size())
+    if 0 not in read(small, word) and "ϴ" not in word:
+        assert 0 not in read(made.tokenizer, word)
+
+
+def test_each_row_is_a_piece_of_its_own(small):
+    size = small.get_vocab_size()
+    made = cased(small, size)
+    vocabulary = made.tokenizer.get_vocab()
+    assert sorted(vocabulary.values()) == list(range(len(made.plain))) and len(made.forms) == len(made.plain) > size
+    assert made.plain[:size].tolist() == list(range(size)) and not made.forms[:size].any()
+    for piece, form, kind in (("the", "The", CAPITALISED), ("the", "THE", CAPITALS), ("##ing", "##ING", CAPITALS), ("a", "A", CAPITALISED)):
+        number = vocabulary[form]
+        assert made.plain[number] == vocabulary[piece] and made.forms[number] == kind and made.capital[vocabulary[piece]]
+    assert "##Ing" not in vocabulary and "[unk]" not in vocabulary
+    assert not made.capital[[vocabulary[piece] for piece in ("9", "'", "[CLS]", "ß")]].any()
+
+
+def test_the_saved_embeddings_are_the_sums_of_training(small):
+    made = cased(small, small.get_vocab_size())
+    table = np.random.default_rng(0).normal(size=[small.get_vocab_size(), 4]).astype(np.float32)
+    vectors = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32)
+    folded = made.folded(table, vectors)
+    ids = read(made.tokenizer, "London") + read(made.tokenizer, "LONDON")
+    added = np.concatenate([np.zeros([1, 4], np.float32), vectors])[made.forms[ids]]
+    np.testing.assert_array_equal(folded[ids], table[made.plain[ids]] + added)
+    np.testing.assert_array_equal(folded[: len(table)], table)
+
+
+def test_a_vocabulary_that_is_not_of_small_letters_has_no_forms(small):
+    content = json.loads(small.to_str())
+    content["normalizer"]["lowercase"] = False
+    assert cased(Tokenizer.from_str(json.dumps(content)), small.get_vocab_size()) is None
+    assert cased(Tokenizer(models.BPE()), 10) is None
+
+
+def test_odd_capitals_of_the_whole_of_unicode_are_read_as_their_small_letters(small):
+    made = cased(small, small.get_vocab_size())
+    assert made.tokenizer.normalizer.normalize_str("ẞǅ") == "ßǆ"
+
+
+def test_the_saved_folder_reads_words_as_training_did(tiny, tmp_path):
+    """By the tokenizer of the saved folder alone, in transformers and here."""
+    from transformers import AutoTokenizer
+
+    source = pretrained.read(tiny)
+    pieces = WordPieces.load(source).with_case(source.shape.vocab_size)
+    model = pretrained.build(source, ("O", "B-x"), case=True)
+    pretrained.save(model, tmp_path / "model", source=source, pieces=pieces)
+    words = ["The", "LONDON", "mcX", "\u00c9t\u00e9", "9", "\u200b", "U.S."]
+    here, again = pieces.encode_words(words), WordPieces.load(pretrained.read(tmp_path / "model")).encode_words(words)
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "model")(words, is_split_into_words=True, add_special_tokens=False)
+    assert here == again and theirs["input_ids"] == [piece for ids in here for piece in ids if piece != pieces.unk]
+    assert "token_type_ids" not in theirs
