@@ -141,7 +141,7 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
         f"rows of {train.row_length}: long sentences are cut into overlapping windows, which adds {added:,}; "
         f"words truncated: {train.cut_words:,}"
     )
-    config = budget.filled(dataclasses.replace(config, case=pieces.cased is not None), train, validation)
+    config = budget.filled(dataclasses.replace(config, case=pieces.cased is not None), train, validation, encoder.shape.hidden_size)
     yield budget.line(config, train)
     devices = strategy.choose("none", workers=False)
     seconds = throughput.guess(devices, encoder, config.rows * train.row_length)

@@ -108,7 +108,7 @@ def compare(given: Arguments, tagger: Tagger, evaluation: Evaluation, documents:
     warn_of_lacking_types(str(given.compare), other, evaluation.gold, say)
     theirs = scoring.Evaluation(evaluation.words, evaluation.gold, *other.tag(evaluation.words, documents))
     warn_of_lacking_context(str(given.compare), other, say)
-    decoding, other_decoding = ("Viterbi" if model.iob2 else "word by word" for model in (tagger, other))
+    decoding, other_decoding = ("Viterbi" if model.trained_here else "word by word" for model in (tagger, other))
     if decoding != other_decoding:
         ways = f"{given.ckpt}: {decoding}, {given.compare}: {other_decoding}"
         say(f"warning: the two models choose tags in different ways ({ways}); part of the difference in F1 may come from that")

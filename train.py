@@ -54,7 +54,8 @@ def train(config: Config, devices: Devices) -> int:
             run_folder.check(config)
         encoder = pretrained.find(config.encoder, config.encoder_revision)
         data = dataset.prepare(config, encoder, say)
-    config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation)  # what was not given, by the corpus
+    # What was not given follows from the corpus.
+    config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation, encoder.shape.hidden_size)
     say(budget.line(config, data.train))
     notes = {"case": config.case, "context": config.context, "head": config.head, "row_length": data.train.row_length}
     notes["compute_dtype"] = dtype.name

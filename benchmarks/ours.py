@@ -28,7 +28,7 @@ def prepare(arguments: list[str]) -> SimpleNamespace:
     dtype, jit = strategy.compute_dtype(config.compute_dtype, devices.kind), devices.kind == "gpu"
     encoder = pretrained.find(config.encoder)
     data = dataset.prepare(config, encoder, say)
-    config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation)
+    config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation, encoder.shape.hidden_size)
     options = {"head": config.head, "case": config.case, "dropout": config.dropout, "encoder_dropout": config.encoder_dropout}
     model = pretrained.build(encoder, data.tags.names, **options, compute_dtype=dtype, seed=config.seed)
     pretrained.load(model, encoder, head=False)

@@ -91,9 +91,9 @@ class Tagged:
 class Tagger:
     """A trained model: ``Tagger.load("runs/x")(["alex lives in london"])``."""
 
-    def __init__(self, predict, strategy, word_pieces: WordPieces, head, row_length: int, *, ours: bool, context: str):
+    def __init__(self, predict, strategy, word_pieces: WordPieces, head, row_length: int, *, trained_here: bool, context: str):
         self.predict, self.strategy = predict, strategy
-        self.word_pieces, self.head, self.row_length, self.ours, self.context = word_pieces, head, row_length, ours, context
+        self.word_pieces, self.head, self.row_length, self.trained_here, self.context = word_pieces, head, row_length, trained_here, context
         self.cut_words = 0  # distinct words so far that were truncated
         self.neighbours = 0  # sentences so far that were read together with the one before them
 
@@ -127,7 +127,7 @@ class Tagger:
         row_length = source.row_length
         if context != source.context == "sentence":  # rows for sentences would show little of a document
             row_length = max(row_length, min(CONTEXT_ROW, source.shape.longest_row))
-        return cls(predict, devices.strategy, word_pieces, model.head, row_length, ours=bool(source.notes), context=context)
+        return cls(predict, devices.strategy, word_pieces, model.head, row_length, trained_here=bool(source.notes), context=context)
 
     def tag(self, sentences: Sequence[Sequence[str]], documents: Sequence[str] | None = None) -> tuple[list[list[str]], list[list[float]]]:
         """Sentences as lists of words -> one tag and one score (probability, in [0, 1]) for every word.
@@ -139,11 +139,11 @@ class Tagger:
         likeliest.
         """
         windows = self.word_pieces.encode(sentences, self.row_length, documents=documents if self.context == "document" else None)
-        if not self.ours:  # it does not say what rows it was trained in, so no sentence that fits its places is cut
+        if not self.trained_here:  # it does not say what rows it was trained in, so no sentence that fits its places is cut
             windows = windows.tightened()
         self.cut_words += windows.cut_words
         self.neighbours += len(windows.bounds) - len(windows.units)
-        return tag(self.predict, self.strategy, windows, self.head, sentences, iob2=self.ours)
+        return tag(self.predict, self.strategy, windows, self.head, sentences, iob2=self.trained_here)
 
     def __call__(self, texts: Sequence[str], *, split_at_white_space: bool = False, documents: Sequence[str] | None = None) -> list[Tagged]:
         """Tag running texts. Words are split as the corpus is (punctuation apart), or at white space only. documents: as in ``tag``."""

@@ -18,18 +18,18 @@ from ner.wordpieces import Windows
 def windows(pieces: int, row_length: int = 64) -> Windows:
     """Windows of which the rule looks at: the number of pieces and the row length."""
     none = np.zeros(0, np.int32)
-    return Windows(np.zeros(pieces, np.int8), none, none, none, none, none, none, none, cut_words=0, row_length=row_length)
+    return Windows(np.zeros(pieces, np.int8), none, none, none, none, none, none, none, none, cut_words=0, row_length=row_length)
 
 
 def test_what_is_given_stays():
     config = Config(rows=7, epochs=5, validate_every=3, learning_rate=1e-3)
-    assert budget.filled(config, windows(10_000), windows(1000)) == config
-    assert budget.filled(Config(validate_every=0), windows(10_000), windows(1000)).validate_every == 0  # after each epoch
+    assert budget.filled(config, windows(10_000), windows(1000), 384) == config
+    assert budget.filled(Config(validate_every=0), windows(10_000), windows(1000), 384).validate_every == 0  # after each epoch
 
 
 @given(st.integers(20, 3_000_000), st.integers(20, 3_000_000), st.sampled_from([32, 64, 128, 512]))
 def test_every_corpus_gets_a_budget(train, validation, row_length):
-    config = budget.filled(Config(), windows(train, row_length), windows(validation, row_length))
+    config = budget.filled(Config(), windows(train, row_length), windows(validation, row_length), 384)
     count = budget.updates(config, windows(train, row_length))
     assert config.rows >= 1 and config.epochs >= 2 and 1 <= config.validate_every <= count and 0 < config.learning_rate <= 4e-4
     times = count / config.validate_every
@@ -39,7 +39,7 @@ def test_every_corpus_gets_a_budget(train, validation, row_length):
 
 @pytest.mark.parametrize("size", [1000, 10_000, 100_000, 1_000_000])
 def test_a_larger_corpus_gets_more_updates_in_fewer_epochs(size):
-    small, large = (budget.filled(Config(), windows(n), windows(size)) for n in (size, 4 * size))
+    small, large = (budget.filled(Config(), windows(n), windows(size), 384) for n in (size, 4 * size))
     assert large.epochs <= small.epochs and large.rows >= small.rows
     assert budget.updates(large, windows(4 * size)) > 0.99 * budget.updates(small, windows(size))  # rows and epochs are whole numbers
 
@@ -47,20 +47,25 @@ def test_a_larger_corpus_gets_more_updates_in_fewer_epochs(size):
 @pytest.mark.parametrize("batching", ["padded", "buckets"])
 def test_rows_of_one_sentence_each_are_counted_by_their_pieces(batching):
     short = dataclasses.replace(windows(10_000), starts=np.arange(0, 10_001, 16))  # 625 sentences of 16 pieces
-    config = budget.filled(Config(batching=batching), short, windows(100))
-    assert config.rows == 16 and config.learning_rate == budget.learning_rate(256)
+    config = budget.filled(Config(batching=batching), short, windows(100), 384)
+    assert config.rows == 16 and config.learning_rate == budget.learning_rate(256, 384)
     count = config.epochs * 625 / 16
     assert budget.updates(config, short) == math.ceil(count) and count / config.validate_every <= budget.MOST_VALIDATIONS
     whole = dataclasses.replace(windows(10_000), starts=np.array([0, 10_000]))  # a document, to be cut into 157 windows
-    assert budget.filled(Config(batching=batching), whole, windows(100)).rows == 4
+    assert budget.filled(Config(batching=batching), whole, windows(100), 384).rows == 4
+
+
+def test_wider_encoders_get_smaller_rates():
+    rates = [budget.filled(Config(), windows(10**6), windows(100), width).learning_rate for width in (256, 384, 768, 1024)]
+    assert rates == pytest.approx([4e-4, 4e-4, 1e-4, 5.625e-5], rel=1e-3)
 
 
 def test_more_micro_batches_than_rows_make_more_rows():
-    assert budget.filled(Config(rows=None, accumulate=9), windows(1000), windows(1000)).rows == 9
+    assert budget.filled(Config(rows=None, accumulate=9), windows(1000), windows(1000), 384).rows == 9
 
 
 def test_a_configuration_that_leaves_nothing_open_is_described_in_a_line():
-    config = dataclasses.replace(budget.filled(Config(rows=4, epochs=3), windows(2560), windows(256)), case=True)
+    config = dataclasses.replace(budget.filled(Config(rows=4, epochs=3), windows(2560), windows(256), 384), case=True)
     line = budget.line(config, windows(2560))
     assert (
         line
