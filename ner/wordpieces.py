@@ -37,9 +37,7 @@ class Windows:
     Windows are cut from units: a unit is one sentence, or with document context the adjacent sentences of one document.
 
     Attributes:
-        pieces: int32 [pieces], ids in the checkpoint's vocabulary.
-        forms: int32 [pieces], how the piece is written (``ner.cased``); 0 throughout unless the encoder is told of case.
-        capital: bool [pieces], whether the piece has a form in CAPITALS; False throughout unless the encoder is told of case.
+        pieces: int32 [pieces], ids in the tokenizer's vocabulary.
         words: int32 [pieces], the word (counted over all sentences) the piece belongs to; -1 for [CLS], [SEP] and the pieces of words
             that this window only holds as context: every word belongs to exactly one window.
         first: bool [pieces], True on the first piece of each word that the window owns.
@@ -52,8 +50,6 @@ class Windows:
     """
 
     pieces: np.ndarray
-    forms: np.ndarray
-    capital: np.ndarray
     words: np.ndarray
     first: np.ndarray
     starts: np.ndarray
@@ -88,8 +84,6 @@ class Windows:
         return dataclasses.replace(
             self,
             pieces=self.pieces[inside],
-            forms=self.forms[inside],
-            capital=self.capital[inside],
             words=np.where(words >= 0, words - before, -1).astype(np.int32),
             first=self.first[inside],
             starts=self.starts[low : high + 1] - self.starts[low],
@@ -114,7 +108,7 @@ class Windows:
         source = _ranges(low - 1, high - low + 2)
         starts = np.concatenate([[0], np.cumsum(high - low + 2)])
         source[starts[:-1]], source[starts[1:] - 1] = self.starts[old], self.starts[old + 1] - 1
-        taken = {name: getattr(self, name)[source] for name in ("pieces", "forms", "capital", "words", "first")}
+        taken = {name: getattr(self, name)[source] for name in ("pieces", "words", "first")}
         return dataclasses.replace(self, **taken, starts=starts, sentences=self.sentences[old])
 
     def _disjoint(self, random: np.random.Generator) -> np.ndarray:
@@ -297,16 +291,11 @@ class WordPieces:
         pieces = np.empty(starts[-1], np.int32)
         pieces[starts[:-1]], pieces[starts[1:] - 1] = self.cls, self.sep
         pieces[places] = flat[_ranges(begins[codes[words]], sizes)]
-        forms, capital = np.zeros(len(pieces), np.int32), np.zeros(len(pieces), bool)
-        if self.cased:
-            forms[places] = self.cased.forms[pieces[places]]
-            pieces[places] = self.cased.plain[pieces[places]]
-            capital[places] = self.cased.capital[pieces[places]]
         belongs = np.full(len(pieces), -1, np.int32)
         belongs[places] = np.repeat(np.where(owned, words, -1), sizes)
         first = np.zeros(len(pieces), bool)
         first[first_place[owned]] = True
-        return Windows(pieces, forms, capital, belongs, first, starts, sentence.astype(np.int32), **counts)
+        return Windows(pieces, belongs, first, starts, sentence.astype(np.int32), **counts)
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
