@@ -18,7 +18,7 @@ from ner.wordpieces import Windows
 
 # Windows that are shown in training all in small letters, and all in CAPITALS, where the encoder is told of case. So it learns to read text
 # in which letters tell nothing.
-SMALL, SHOUTED = 0.1, 0.05
+SMALL, SHOUTED = 0.05, 0.05
 BLOCK = 2000  # windows that are packed together; best fit within a block keeps the order of sentences random across blocks
 NO_LABEL = -1  # the label of pieces that do not count in the loss: special tokens, padding and, by default, a word's later pieces
 
