@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 
 import numpy as np
@@ -132,14 +131,13 @@ def trainer(
     """
     sentences, held_out = worker.read(train), worker.read(test) if test else []
     cycle = max(1, min(len(sentences) // (4 * batch), 50))
-    assert cycle % every == 0, f"a cycle has {cycle} batches"
     pieces = 0
 
     class Counted(transformers.Trainer):
         def _get_train_sampler(self, *arguments):
-            order = list(super()._get_train_sampler(*arguments))
-            batches = [order[i : i + batch] for i in range(0, len(order), batch)]
-            return list(itertools.chain.from_iterable(batches[every // 2 :: every])) if every > 1 else order
+            sampler = super()._get_train_sampler(*arguments)
+            kept = (place for i, place in enumerate(sampler) if i // batch % cycle % every == every // 2)
+            return sampler if every == 1 else list(kept)
 
         def training_step(self, model, inputs, *arguments, **more):
             nonlocal pieces
@@ -148,7 +146,7 @@ def trainer(
 
     class Rounds(transformers.TrainerCallback):
         def on_train_begin(self, *arguments, **more):
-            meter.start(cycle=1 if test else cycle // every)
+            meter.start(cycle=1 if test else len(range(every // 2, cycle, every)))
 
         def on_step_end(self, *arguments, **more):
             meter.step(pieces)
