@@ -25,7 +25,7 @@ SHAPES = {  # what is not the default of transformers
     "electra-small": (transformers.ElectraConfig, {}),
     "ModernBERT-base": (transformers.ModernBertConfig, SPECIAL),
 }
-PIECES = 8000  # of the trained tokenizer: about as many a word as RoBERTa's own gives news
+PIECES = 8000  # of the trained tokenizer: 1.22 a word on the last 10 % of GMB, where the uncased BERTs' has 1.12
 
 
 def byte_level(sentences: list[dict]):
