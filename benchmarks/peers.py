@@ -65,17 +65,15 @@ def tags_of(model) -> list[str]:
     return [model.config.id2label[i] for i in range(model.config.num_labels)]
 
 
-def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: int = 32, token_types=None) -> np.ndarray:
+def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: int = 32) -> np.ndarray:
     """Of each word's first piece, float32 [words of all sentences, tags], as ner/decoding.py takes them. A word without a piece is O.
 
     What one writes by hand: all sentences encoded at once, batches of like length. forward: the keys and values of a batch, tensors, to
-    logits. token_types: the words of a sentence and the word of each piece to a list of token types; None: 0 throughout.
+    logits.
     """
     words = [s["tokens"] for s in sentences]
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=model.config.max_position_embeddings)
-    if token_types:
-        encoded["token_type_ids"] = [token_types(words[i], encoded.word_ids(i)) for i in range(len(words))]
-    keys = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in encoded]
+    keys = ("input_ids", "attention_mask")
     starts = np.cumsum([0, *map(len, words)])
     found = np.zeros([starts[-1], model.config.num_labels], np.float32)
     found[:, tags_of(model).index("O")] = 1.0
@@ -91,9 +89,9 @@ def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: i
     return found
 
 
-def by_model(model, tokenizer, sentences: list[dict], batch: int = 32, token_types=None) -> np.ndarray:
+def by_model(model, tokenizer, sentences: list[dict], batch: int = 32) -> np.ndarray:
     """``log_probabilities`` by a model of transformers."""
-    return log_probabilities(lambda **rows: model(**rows).logits, model, tokenizer, sentences, batch, token_types)
+    return log_probabilities(lambda **rows: model(**rows).logits, model, tokenizer, sentences, batch)
 
 
 def while_training(made: transformers.Trainer, sentences: list[dict]) -> np.ndarray:

@@ -7,6 +7,7 @@ once, in one batch, and the corpus is assembled from those with array operations
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import io
 import json
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from ner.progress import say
 # A tokenizer's files: those of the fast form, and those that transformers makes one from.
 SLOW = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", *SLOW)
+# What the tokenizers of these families call the unknown piece where no file says so, as in a folder of vocab.json and merges.txt only.
+UNKNOWN = ("<unk>", "[UNK]")
 SOME_WORDS = 10_000  # enough to see how a vocabulary treats capitals
 # With document context rows need not be longer: in half-overlapping windows of 256 a word inside a document has at least about 63 pieces
 # of context on either side.
@@ -314,6 +317,9 @@ def _tokenizer(folder: Path) -> Tokenizer:
             raise InputError(
                 f"no tokenizer.json, {', '.join(SLOW[:-1])} or {SLOW[-1]}", path=folder, hint="use a complete checkpoint folder"
             )
+        elif any(folder.glob("*.model")) and importlib.util.find_spec("sentencepiece") is None:
+            what = "its tokenizer is a sentencepiece file only, and the package sentencepiece is not installed"
+            raise InputError(what, path=folder, hint="pip install sentencepiece, or use a checkpoint with a tokenizer.json")
         from transformers import AutoTokenizer  # it knows tokenizer_class and its options; imported only here, it takes seconds
 
         slow = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -339,11 +345,14 @@ def special_pieces(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def unknown_piece(tokenizer: Tokenizer, folder: Path | None) -> int:
-    """The id of the piece for what the tokenizer makes nothing of: the model's own, else the one that the folder's settings name."""
+    """The id of the piece for what the tokenizer makes nothing of: the model's own, else the one that the folder's settings name.
+
+    Else one of UNKNOWN.
+    """
     model = json.loads(tokenizer.to_str())["model"]
     if model.get("unk_id") is not None:  # Unigram
         return model["unk_id"]
-    for name in (model.get("unk_token"), _text_of(_settings(folder).get("unk_token"))):
+    for name in (model.get("unk_token"), _text_of(_settings(folder).get("unk_token")), *UNKNOWN):
         if name and (number := tokenizer.token_to_id(name)) is not None:
             return number
     raise InputError("the tokenizer has no unknown piece", path=folder, hint="name one as unk_token in tokenizer_config.json")

@@ -108,7 +108,17 @@ def model_of(config: Config):
     dtype = tf.bfloat16 if config.compute_dtype == "auto" else tf.as_dtype(config.compute_dtype)
     tags = ("O", *(f"{prefix}-{kind}" for kind in range(8) for prefix in "BI"))
     more = {"dropout": config.dropout, "encoder_dropout": config.encoder_dropout, "compute_dtype": dtype}
-    return pretrained.build(source, tags, head=config.head, case=config.case, **more)
+    if config.case:  # of the vocabulary that all uncased checkpoints of PUBLISHED share
+        more["cased"] = word_pieces().with_case(shape["vocab_size"]).cased
+    return pretrained.build(source, tags, head=config.head, **more)
+
+
+def word_pieces():
+    """MiniLM's tokenizer."""
+    from ner import pretrained
+    from ner.wordpieces import WordPieces
+
+    return WordPieces.load(pretrained.find(MINILM))
 
 
 def lower(config: Config, rows: int, replicas: int) -> bytes:
@@ -160,12 +170,10 @@ def epoch_of(config: Config, rows: int) -> Epoch | None:
     gmb = os.environ.get("GMB_CSV")
     if not gmb or PUBLISHED[config.encoder]["vocab_size"] != PUBLISHED[MINILM]["vocab_size"]:
         return None
-    from ner import batches, formats, pretrained
-    from ner.wordpieces import WordPieces
+    from ner import batches, formats
 
     sentences = formats.read(gmb)[:43163]  # as many as the tutorial trains on (experiments/source_text.toml)
-    word_pieces = WordPieces.load(pretrained.find(MINILM))
-    windows = word_pieces.encode_cached([s.words for s in sentences], row_length(config))
+    windows = word_pieces().encode_cached([s.words for s in sentences], row_length(config))
     epoch = batches.make_epoch(windows, batches.UNKNOWN, batching=config.batching, rows_per_step=rows, seed=0, epoch=0)
     return Epoch(epoch.steps, float(windows.starts[-1]) / epoch.steps)
 
