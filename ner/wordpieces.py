@@ -10,6 +10,7 @@ import dataclasses
 import importlib.util
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from tokenizers import Tokenizer
 
 from ner import cache
 from ner.cased import CasedVocabulary, cased
-from ner.errors import InputError
-from ner.progress import say
+from ner.errors import InputError, printable
 
 # A tokenizer's files: those of the fast form, and those that transformers makes one from.
 SLOW = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
@@ -174,7 +174,8 @@ class WordPieces:
         tokenizer = _tokenizer(folder)
         if not reads_spaces(tokenizer):
             if source.fine_tuned:
-                say(f"warning: {folder}: its tokenizer reads words without the space before them; so was it fine-tuned, and so it is used")
+                what = "its tokenizer reads words without the space before them; so was it fine-tuned, and so it is used"
+                print(f"warning: {printable(str(folder))}: {what}", file=sys.stderr)  # standard output may be JSON
             else:
                 tokenizer = with_spaces(tokenizer)
         pad = source.config.get("pad_token_id")
