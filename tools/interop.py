@@ -30,6 +30,7 @@ from benchmarks import worker  # noqa: E402
 from ner.decoding import decode  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 Tags = list[list[str]]
 SENTENCES = 500
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert")
@@ -146,6 +147,8 @@ def say_share(tags: Tags) -> None:
 
 def from_elsewhere(python: str, encoder: str, sentences: list[dict], folder: Path, **settings) -> int:
     """A model that the Trainer fine-tunes on the sample corpus, here: how many tags differ; then train.py goes on from it."""
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
     from benchmarks import peers
 
     model = folder / "fine_tuned"
@@ -153,8 +156,10 @@ def from_elsewhere(python: str, encoder: str, sentences: list[dict], folder: Pat
     made = peers.make_trainer(train, encoder, 16, str(folder / "trainer"), **settings)
     made.train()
     made.save_model(str(model))  # the tokenizer too
-    some, network = in_one_row(model, sentences), made.model.eval()
-    theirs = peers.likeliest(peers.by_model(network.float(), made.processing_class, some), some, network)
+    some = in_one_row(model, sentences)
+    # Read again from the folder: the Trainer's own object goes on computing in bfloat16.
+    network, tokenizer = AutoModelForTokenClassification.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
+    theirs = peers.likeliest(peers.by_model(network, tokenizer, some), some, network)
     ours = tagged_here(python, model, write(folder / "some.jsonl", some))
     say_share(ours)
     wrong = differing("the Trainer's model, here and in PyTorch", ours, theirs)
@@ -188,7 +193,7 @@ def random_encoder(family: str, words: list[list[str]], folder: Path) -> Path:
     tokenizer = small_tokenizers.of_family(family, [" ".join(sentence) for sentence in words], 2000)
     names = ("pad", "cls", "sep", "bos", "eos")
     ids = {f"{name}_token_id": number for name in names if (number := getattr(tokenizer, f"{name}_token_id")) is not None}
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **SMALL, **ids, **PARTICULAR.get(family, {}))
+    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **(SMALL | ids | PARTICULAR.get(family, {})))
     pre_trained = {"bert": BertForPreTraining, "electra": ElectraForPreTraining}.get(family)
     network = pre_trained(config) if pre_trained else AutoModelForMaskedLM.from_config(config)
     network.save_pretrained(folder)
