@@ -69,9 +69,10 @@ def pipeline_tags(model: Path, sentences: list[dict]) -> Tags:
     pipe = transformers.pipeline("token-classification", model=str(model), device="cpu", batch_size=32, ignore_labels=[])
     tags = []
     for sentence, pieces in zip(words, pipe(words, is_split_into_words=True, delimiter=" "), strict=True):
-        at = {piece["start"]: piece["entity"] for piece in pieces}
+        at = {piece["start"]: piece["entity"] for piece in reversed(pieces)}  # the first, where two begin at one place
         starts = [sum(len(word) + 1 for word in sentence[:i]) for i in range(len(sentence))]
-        tags.append([at.get(start, "O") for start in starts])
+        # Unigram counts the space before a word to the piece.
+        tags.append([at.get(start - 1, at.get(start, "O")) for start in starts])
     return tags
 
 
