@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from ner import cache
 from ner.cased import CasedVocabulary, cased
@@ -350,10 +350,11 @@ def unknown_piece(tokenizer: Tokenizer, folder: Path | None) -> int:
 
     Else one of UNKNOWN.
     """
-    model = json.loads(tokenizer.to_str())["model"]
-    if model.get("unk_id") is not None:  # Unigram
-        return model["unk_id"]
-    for name in (model.get("unk_token"), _text_of(_settings(folder).get("unk_token")), *UNKNOWN):
+    if isinstance(tokenizer.model, models.Unigram):  # which tells its own only there
+        own = json.loads(tokenizer.to_str())["model"].get("unk_id")
+        if own is not None:
+            return own
+    for name in (getattr(tokenizer.model, "unk_token", None), _text_of(_settings(folder).get("unk_token")), *UNKNOWN):
         if name and (number := tokenizer.token_to_id(name)) is not None:
             return number
     raise InputError("the tokenizer has no unknown piece", path=folder, hint="name one as unk_token in tokenizer_config.json")
