@@ -32,6 +32,16 @@ def in_letters(sentences: list[dict], letters) -> list[dict]:
     return [{**s, "tokens": [letters(word) for word in s["tokens"]]} for s in sentences]
 
 
+def f1(gold: list[set], found: list[set]) -> float:
+    """Of entities that are right if they are the same: micro-averaged. (seqeval is not in the peers' environment.)"""
+    return 2 * sum(len(a & b) for a, b in zip(gold, found, strict=True)) / sum(len(a) + len(b) for a, b in zip(gold, found, strict=True))
+
+
+def entities(tags: interop.Tags) -> list[set]:
+    """Of each sentence: type, first word, end."""
+    return [set(scoring.spans(of_sentence)) for of_sentence in tags]
+
+
 def characters(sentence: dict) -> set[tuple[str, int, int]]:
     """The annotated entities: type, first character and the end in the words with a space between."""
     starts = [0]
@@ -46,8 +56,8 @@ def by_pipeline(model: Path, sentences: list[dict]) -> float:
 
     pipe = transformers.pipeline("token-classification", model=str(model), device="cpu", batch_size=32, aggregation_strategy="first")
     found = pipe([" ".join(s["tokens"]) for s in sentences])
-    both = [(characters(s), {(e["entity_group"], e["start"], e["end"]) for e in each}) for s, each in zip(sentences, found, strict=True)]
-    return 2 * sum(len(gold & own) for gold, own in both) / sum(len(gold) + len(own) for gold, own in both)
+    own = [{(e["entity_group"], e["start"], e["end"]) for e in of_sentence} for of_sentence in found]
+    return f1([characters(s) for s in sentences], own)
 
 
 def column(python: str, run: Path, sentences: list[dict], folder: Path) -> list[float]:
@@ -55,22 +65,18 @@ def column(python: str, run: Path, sentences: list[dict], folder: Path) -> list[
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
     model = run / "model"
-    words, gold = [s["tokens"] for s in sentences], [s["tags"] for s in sentences]
-
-    def f1(tags: interop.Tags) -> float:
-        return scoring.Evaluation(words, gold, tags).scores.f1
-
+    gold = entities([s["tags"] for s in sentences])
     data = interop.write(folder / "test.jsonl", sentences)
-    here = f1(interop.tagged_here(python, model, data))
+    here = interop.tagged_here(python, model, data)
     plain = interop.as_from_elsewhere(model, folder / "plain")
-    likeliest = interop.tagged_here(python, plain, data)
-    letters = [
-        f1(interop.tagged_here(python, plain, interop.write(folder / "letters.jsonl", in_letters(sentences, form))))
-        for form in (str.lower, str.upper)
-    ]
+    likeliest, small, capitals = (
+        interop.tagged_here(python, plain, interop.write(folder / "letters.jsonl", in_letters(sentences, form)))
+        for form in (str, str.lower, str.upper)
+    )
     network, tokenizer = AutoModelForTokenClassification.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
     torch = peers.likeliest(peers.by_model(network, tokenizer, sentences), sentences, network)
-    return [here, f1(likeliest), *letters, f1(torch), interop.differing(str(run), likeliest, torch), by_pipeline(model, sentences)]
+    scores = [f1(gold, entities(tags)) for tags in (here, likeliest, small, capitals, torch)]
+    return [*scores, interop.differing(str(run), likeliest, torch), by_pipeline(model, sentences)]
 
 
 ROWS = ("here", "here, likeliest tags", "in small letters", "in capitals", "PyTorch", "words with another tag", "pipeline")
