@@ -188,7 +188,8 @@ def _in_folder(folder: Path, say: Callable[[str], None]) -> dict[str, list[str]]
     configs = shards.sort(path for path in paths if not path.startswith(".") and "/." not in path)
     if not configs:
         what = "a folder in which no file's name tells its split, such as train-00000-of-00002.parquet, dev.conll, test.jsonl"
-        raise InputError(what, hint="give a file, or --train and --validation", path=folder)
+        hint = f"give a file{f', such as {folder / min(paths)}' if paths else ''}, or --train and --validation"
+        raise InputError(what, hint=hint, path=folder)
     if shards.DEFAULT not in configs and len(configs) > 1:
         raise InputError(f"holds {len(configs)} corpora", hint=f"give one folder in it, of {', '.join(sorted(configs)[:30])}", path=folder)
     splits = configs.get(shards.DEFAULT) or next(iter(configs.values()))

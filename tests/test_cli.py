@@ -103,6 +103,9 @@ def test_other_bad_usage_is_refused(call, tmp_path, tiny):
 
 def test_bad_flags_of_each_program_are_refused(call):
     refused(*call("train", "--epoch", "3"), "did you mean --epochs?")
+    refused(*call("train", "README.md"), "'README.md' belongs to no flag; did you mean --data README.md?")
+    refused(*call("train", "no-file"), "belongs to no flag; see python train.py --help")
+    refused(*call("evaluate", "tests"), "did you mean --ckpt tests?")
     refused(*call("evaluate"), "--ckpt PATH is missing; see python evaluate.py --help")
     refused(*call("evaluate", "--ckpt", "x", "--split", "dev"), "--split 'dev'", "give one of train, validation, test, all")
     refused(*call("predict", "--chkpt", "x", "text"), "did you mean --ckpt?")
