@@ -11,7 +11,7 @@ def refusal(version, system, machine):
     """Why TensorFlow cannot be installed, and what to do; "" if it can. As sys.version_info, sys.platform and platform.machine() say."""
     if not (3, 11) <= tuple(version[:2]) <= (3, 13):
         found = ".".join(map(str, version[:2]))
-        return f"error: Python 3.11, 3.12 or 3.13 is needed, and this is {found}; install one of them and name it: make setup PYTHON=python3.13"
+        return f"error: Python 3.11, 3.12 or 3.13 is needed, and this is {found}; install one and name it: make setup PYTHON=python3.13"
     if system == "darwin" and machine == "x86_64":
         return "error: TensorFlow has no package for Macs with an Intel processor; use Linux in a virtual machine, or Google Colab"
     return ""
