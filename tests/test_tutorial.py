@@ -1,7 +1,8 @@
-"""The tutorial: docs/tutorial.ipynb runs from top to bottom, and what is stored of a run is small and names no machine."""
+"""The tutorial: docs/tutorial.ipynb runs from top to bottom, and what it shows comes from that run."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -39,14 +40,9 @@ def test_links_lead_to_files(cells):
     assert [target for target in targets if not (NOTEBOOK.parent / target).is_file()] == []
 
 
-def test_the_stored_outputs_are_those_of_a_whole_run_and_name_no_machine(cells):
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
-    assert not [output for cell in code for output in cell.outputs if output.output_type == "error" or output.get("name") == "stderr"]
-    shown = "\n".join(map(text_of, code))
-    assert re.search(r"p = 0\.\d{4}", shown) and "skipped: PyTorch" in shown
-    assert not re.search(r"/(home|root|tmp|content|work|Users)\b", shown) and "\x1b" not in shown
-    assert NOTEBOOK.stat().st_size < 100_000
+def test_no_output_is_stored(cells):
+    """It would be of an older version of the code: whoever reads the notebook runs it, and the README shows a real run."""
+    assert [cell for cell in cells if cell.cell_type == "code" and (cell.outputs or cell.execution_count)] == []
 
 
 @pytest.mark.slow
@@ -61,7 +57,12 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     folder = {"metadata": {"path": str(tmp_path / "docs")}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=folder).execute()
-    shown = "\n".join(text_of(cell) for cell in notebook.cells if cell.cell_type == "code")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not [output for cell in code for output in cell.outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    shown = "\n".join(map(text_of, code))
     for part in ("everything is installed already", "tensorboard --logdir runs", "Peter Miller", "focal: mean F1 0.", "focal - usual:"):
         assert part in shown
+    assert re.search(r"p = [01]\.\d{4}", shown) and str(tmp_path) not in shown
+    if importlib.util.find_spec("torch") is None:
+        assert "skipped: PyTorch is not installed here" in shown
     assert (tmp_path / "runs" / "tutorial" / "errors.html").is_file()
