@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer with venv, and make. Every target installs what it needs first; installing again is no work.
+# Needs Python 3.11, 3.12 or 3.13 with venv, and make. Every target installs what it needs first; installing again is no work.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,6 +8,7 @@ BIN = $(VENV)/bin
 setup: $(VENV)/installed
 
 $(VENV)/installed: requirements.lock
+	@$(PYTHON) tools/can_install.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	touch $@

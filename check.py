@@ -14,7 +14,6 @@ from ner.formats import Documents, Format
 from ner.sentences import Sentence, conflicts, entity_spans
 
 FEW = 20  # training entities of a type that are too few to learn it well
-MANY_UNKNOWN = 0.01  # of the words
 
 Splits = dict[str, list[Sentence]]
 
@@ -134,8 +133,8 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
     shown = ", ".join(repr(word) for word in dict.fromkeys(flat[i] for i in unknown[:1000].tolist()) if len(word) < 40)
     yield f"word pieces of {config.encoder} in training: {np.count_nonzero(real):,}, {np.count_nonzero(real) / len(flat):.2f} per word"
     yield f"words with an unknown piece: {len(unknown):,}, {len(unknown) / len(flat):.1%}{f' ({shown[:200]})' if shown else ''}"
-    if len(unknown) > MANY_UNKNOWN * len(flat):
-        yield "warning: the encoder cannot read these words; for another language or script choose another --encoder"
+    if warning := dataset.misfit(train, pieces.unk):
+        yield warning
     added = len(train.sentences) - len(np.unique(train.sentences))
     yield (
         f"rows of {train.row_length}: long sentences are cut into overlapping windows, which adds {added:,}; "

@@ -45,6 +45,9 @@ class Arguments:
     compare: str | None = key(
         None, "Another model: test whether the two differ on the same sentences (approximate randomisation).", path=True
     )
+    precision: float | None = key(
+        None, "Find the lowest entity score from which on this precision is reached, for predict.py --min-score.", low=0, high=1
+    )
     context: Literal["sentence", "document"] | None = key(
         None, "sentence: read each sentence alone; document: with its neighbours in the document. Without it: as the model was trained."
     )
@@ -84,6 +87,9 @@ def main(arguments: list[str]) -> int:
     if given.compare:
         result["compare"] = compare(given, tagger, evaluation, documents, say)
 
+    cut = evaluation.cut_for(given.precision) if given.precision else None
+    if cut:
+        result["cut"] = dict(zip(("min_score", "precision", "recall"), cut, strict=True))
     if given.json:
         report.write_json(given.json, result)
     if given.predictions:
@@ -93,6 +99,9 @@ def main(arguments: list[str]) -> int:
     console.print(table(evaluation.scores))
     f1, strict = evaluation.scores.f1, evaluation.scores.f1_strict
     say(f"{corpus}: F1 {f1} ({scoring.MODE}; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {strict}")
+    if given.precision:
+        found = f"entities with a score of {cut[0]} or more: precision {cut[1]:.4f}, recall {cut[2]:.4f}" if cut else "no score reaches it"
+        say(f"precision {given.precision}: {found}")
     if given.compare:
         other = result["compare"]
         say(f"{given.compare}: F1 {other['f1']} ({scoring.MODE}); p = {other['p']:.4g} (two-sided, approximate randomisation)")

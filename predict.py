@@ -28,6 +28,7 @@ class Arguments:
     ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
     text: tuple[str, ...] = key((), "Texts to tag.", positional=True)
     input: str | None = key(None, "A UTF-8 text file to tag line by line; - reads standard input.", path=True)
+    min_score: float = key(0.0, "Leave out entities with a lower score (evaluate.py --precision finds one).", low=0, high=1)
     pre_split: bool = key(False, "Split words at white space only. Otherwise punctuation is split off too, as in the corpus.")
     format: Literal["table", "jsonl", "conll"] = key(
         "table", "table: for people; jsonl (one object a line) and conll (one line `word tag` a word): for programs."
@@ -57,13 +58,26 @@ def main(arguments: list[str]) -> int:
     together = bool(given.input) and tagger.context == "document"
     for texts in chunks(itertools.chain(chunk, lines), longest=LONGEST if together else CHUNK):
         for tagged in tagger(texts, split_at_white_space=given.pre_split, documents=paragraphs(texts) if together else None):
-            write(tagged)
+            write(confident(tagged, given.min_score) if given.min_score else tagged)
         sys.stdout.flush()
     if tagger.cut_words:
         print(f"warning: of {tagger.cut_words} long words only the first word pieces were read", file=sys.stderr)
     if tagger.context == "document" and not tagger.neighbours:
         print("warning: the model reads neighbouring sentences, and no text has any (lines of a paragraph of --input)", file=sys.stderr)
     return 0
+
+
+def confident(tagged: Tagged, least: float) -> Tagged:
+    """Without the entities of a lower score: their words become O."""
+    from ner.scoring import entity_score, spans
+
+    found, tags, entities = spans(tagged.tags), list(tagged.tags), []
+    for entity, span in zip(tagged.entities, found, strict=True):
+        if entity_score(tagged.scores, span) >= least:
+            entities.append(entity)
+        else:
+            tags[span[1] : span[2]] = ["O"] * (span[2] - span[1])
+    return dataclasses.replace(tagged, tags=tags, entities=entities)
 
 
 def chunks(lines: Iterator[str], *, longest: int) -> Iterator[list[str]]:

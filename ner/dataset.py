@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ner import cache, formats, hub, shards, tagset
 from ner.batches import Targets
 from ner.config import READING_KEYS, Config, load_toml
@@ -20,6 +22,9 @@ from ner.wordpieces import Windows, WordPieces, document_bounds
 if TYPE_CHECKING:
     from ner.pretrained import Pretrained
 
+FEW = 100  # training sentences that are too few for a score to mean much
+MANY_UNKNOWN = 0.01  # of the words
+MANY_PIECES = 1.9  # a word, in text of another kind than the encoder's own
 SAMPLE = Path(__file__).resolve().parent.parent / "sample"
 
 
@@ -183,7 +188,8 @@ def _in_folder(folder: Path, say: Callable[[str], None]) -> dict[str, list[str]]
     configs = shards.sort(path for path in paths if not path.startswith(".") and "/." not in path)
     if not configs:
         what = "a folder in which no file's name tells its split, such as train-00000-of-00002.parquet, dev.conll, test.jsonl"
-        raise InputError(what, hint="give a file, or --train and --validation", path=folder)
+        hint = f"give a file{f', such as {folder / min(paths)}' if paths else ''}, or --train and --validation"
+        raise InputError(what, hint=hint, path=folder)
     if shards.DEFAULT not in configs and len(configs) > 1:
         raise InputError(f"holds {len(configs)} corpora", hint=f"give one folder in it, of {', '.join(sorted(configs)[:30])}", path=folder)
     splits = configs.get(shards.DEFAULT) or next(iter(configs.values()))
@@ -251,8 +257,33 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
         f"data: {sizes} sentences from {config.data or config.train}; {tags.num_tags} tags; {config.batching} rows of "
         f"{train.row_length} word pieces"
     )
+    for warning in filter(None, (scarcity(splits), misfit(train, pieces.unk))):
+        say(warning)
     targets = Targets(tags.encode([s.tags for s in splits["train"]]), config.label_pieces)
     return Data(splits, tags, pieces, train, validation, targets)
+
+
+def scarcity(splits: dict[str, list[Sentence]]) -> str:
+    """A warning of too few training sentences; "" if there are more."""
+    if len(splits["train"]) >= FEW:
+        return ""
+    train, validation = (sum(tag[0] == "B" for s in splits[name] for tag in s.tags) for name in ("train", "validation"))
+    what = f"only {len(splits['train'])} training sentences with {train} entities, and {validation} entities in validation"
+    return f"warning: {what}: F1 may be 0, and another seed gives another F1; docs/recipes.md says what helps"
+
+
+def misfit(windows: Windows, unknown: int) -> str:
+    """A warning that the encoder was hardly trained on such text; "" if it seems to fit. unknown: the piece of what it cannot read."""
+    read = windows.words >= 0
+    pieces, total = np.count_nonzero(read), max(windows.num_words, 1)
+    lost = len(np.unique(windows.words[read & (windows.pieces == unknown)]))
+    if lost > MANY_UNKNOWN * total:
+        what = f"the encoder cannot read {lost / total:.1%} of the words"
+    elif pieces > MANY_PIECES * total:
+        what = f"the encoder needs {pieces / total:.1f} word pieces a word, so it hardly knows such words"
+    else:
+        return ""
+    return f"warning: {what}; for another language, script or field choose another --encoder (docs/encoders.md)"
 
 
 def told_of_case(

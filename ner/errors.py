@@ -47,6 +47,12 @@ def run_main(main: Callable[[list[str]], int]) -> int:
     except BrokenPipeError:  # as in predict.py | head: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        if (error.name or "ner").partition(".")[0] == "ner":  # a bug of ours
+            raise
+        what = f"the package {error.name!r} is not installed for {sys.executable}"
+        hint = "make setup installs everything into .venv, with Python 3.11 to 3.13: then start .venv/bin/python in place of python"
+        return _failed(f"error: {printable(what)}; {hint}", 2)
     except OSError as error:  # such as a full disk, a name that is too long, a folder that may not be read; or a bug
         hint = "check the path, its permissions and the space left (NER_TRACEBACK=1 shows where it happened)"
         return _failed(f"error: {printable(str(error))}; {hint}", 1 if error.errno in FULL else 2)

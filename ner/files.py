@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -45,7 +46,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
-            if target.exists():
+            if sys.platform != "win32" and target.exists():
                 os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield file
             file.flush()
@@ -99,7 +100,9 @@ def recover_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk holds the file or folder."""
+    """Wait until the disk holds the file or folder. Windows does not let folders be opened, so there it is left to the system."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -155,7 +155,9 @@ def _unknown(arguments: list[str], known: list[str]) -> InputError:
     see = f"see {_program()} --help"
     flag = next((argument.split("=")[0] for argument in arguments if argument.startswith("-")), None)
     if flag is None:
-        return InputError(f"{arguments[0]!r} belongs to no flag", hint=see)
+        path = arguments[0]
+        meant = next((name for name in ("--ckpt", "--data") if name in known and os.path.exists(path)), None)
+        return InputError(f"{path!r} belongs to no flag", hint=f"did you mean {meant} {path}?" if meant else see)
     near = difflib.get_close_matches(flag, known, n=1)
     return InputError(f"there is no flag {flag}", hint=f"did you mean {near[0]}?" if near else see)
 

@@ -166,12 +166,16 @@ def model_folder(path: str | Path) -> Path:
     """The folder that holds config.json: ``path`` itself or ``path/model``; InputError where neither does."""
     path = Path(path)
     if not path.is_dir():
-        raise InputError(
-            "no such folder" if not path.exists() else "not a folder", path=path, hint="give --ckpt a run folder or a model folder"
-        )
+        hint = "give --ckpt a run folder or a model folder" + _runs_in(path.parent)
+        raise InputError("no such folder" if not path.exists() else "not a folder", path=path, hint=hint)
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return folder
-    raise InputError(
-        "not a trained model: no config.json here or in model/", path=path, hint="give --ckpt a run folder whose training saved a model"
-    )
+    hint = "give --ckpt a run folder whose training saved a model" + _runs_in(path)
+    raise InputError("not a trained model: no config.json here or in model/", path=path, hint=hint)
+
+
+def _runs_in(folder: Path) -> str:
+    """The newest runs in a folder, to be named in a hint; "" if there is none."""
+    models = sorted(folder.glob("*/model/config.json"), key=lambda file: -file.stat().st_mtime)
+    return f", such as {', '.join(str(file.parent.parent) for file in models[:3])}" if models else ""

@@ -154,13 +154,31 @@ class Evaluation:
 
     def entity_calibration_error(self) -> float:
         """The same over predicted entities. An entity's score is the one that predict.py reports; right means it is a gold entity."""
+        return expected_calibration_error(*self._scored())
+
+    def cut_for(self, precision: float) -> tuple[float, float, float] | None:
+        """The lowest score such that the predicted entities with this score or a higher one reach ``precision``, and these entities'
+        precision and recall. None if no score does.
+        """
+        scores, right = self._scored()
+        order = np.argsort(-scores, kind="stable")
+        scores, correct = scores[order], np.cumsum(right[order])
+        last = np.append(scores[1:] < scores[:-1], True)[: len(scores)]  # entities of one score stay or go together
+        reached = np.flatnonzero(last & (correct >= precision * np.arange(1, len(scores) + 1)))
+        if not len(reached):
+            return None
+        end = reached[-1]
+        return float(scores[end]), float(correct[end] / (end + 1)), float(correct[end] / max(self.counts[:, 2].sum(), 1))
+
+    def _scored(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each predicted entity the score, float64 [n], and whether it is a gold entity, bool [n]."""
         assert self.confidence is not None
         scores, right = [], []
         for (g, p), confidence in zip(self.spans, self.confidence, strict=True):
             true = set(g)
             scores += [entity_score(confidence, span) for span in p]
             right += [span in true for span in p]
-        return expected_calibration_error(np.array(scores, np.float64), np.array(right, bool))
+        return np.array(scores, np.float64), np.array(right, bool)
 
 
 def score(gold: Sentences, predicted: Sentences) -> Scores:

@@ -49,6 +49,20 @@ def is_tag(tag: str) -> bool:
     return _TAG.fullmatch(tag) is not None
 
 
+def tag_hint(tag: str) -> str:
+    """What to write in place of a tag that is not valid."""
+    if tag == "o" or not any(map(str.isalpha, tag)):
+        return "write O, the capital letter, where there is no entity"
+    if tag in tuple("BIESLU"):
+        return f"give it a type, such as {tag}-name"
+    near = re.sub("[_:/ ]", "-", tag[:1].upper() + tag[1:], count=1)
+    if is_tag(near):
+        return f"write {near}"
+    if is_tag(f"I-{tag}"):
+        return f"write I-{tag} on all words of an entity (I- alone is read as IOB1), or B-{tag} on its first word and I-{tag} on the others"
+    return "correct it"
+
+
 def word_fault(word: str) -> str:
     """Why this is not a valid word; "" if it is."""
     if not word.strip(" \t\r\n"):
@@ -69,7 +83,7 @@ def check(sentence: Sentence) -> None:
         if fault := word_fault(word):
             raise InvalidSentence(f"word {number} {fault}")
         if not is_tag(tag):
-            raise InvalidSentence(f"the tag {tag!r} of word {number} is not {TAG_RULE}")
+            raise InvalidSentence(f"the tag {tag!r} of word {number} is not {TAG_RULE} ({tag_hint(tag)})")
     if FORBIDDEN.search(document):
         raise InvalidSentence(f"the document {document!r} holds a NUL or an unpaired surrogate")
 
@@ -84,7 +98,7 @@ def valid_word(word: str, path: str | os.PathLike[str], line: int) -> str:
 def valid_tag(tag: str, path: str | os.PathLike[str], line: int) -> str:
     """Return the tag; raise InputError at this line of this file if it is not valid."""
     if not is_tag(tag):
-        raise InputError(f"tag {tag!r} is not {TAG_RULE}", hint="correct it", path=path, line=line)
+        raise InputError(f"tag {tag!r} is not {TAG_RULE}", hint=tag_hint(tag), path=path, line=line)
     return tag
 
 
@@ -158,7 +172,7 @@ def _refuse_empty(name: str, parts: dict[str, list[Sentence]], path: str | None)
     if documents:
         what += f": a document stays whole, and there {'is 1' if len(documents) == 1 else f'are {len(documents)}'}"
     units = "documents" if documents else "sentences"
-    raise InputError(what, hint=f"use more {units}, other fractions or a file for each split", path=path)
+    raise InputError(what, hint=f"use more {units}, another --split-seed, or --train and --validation", path=path)
 
 
 def _digest(texts: Sequence[str], size: int, key: bytes = b"") -> bytes:

@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from ner.errors import InputError
-from ner.sentences import TAG_RULE, Sentence, is_tag
+from ner.sentences import TAG_RULE, Sentence, is_tag, tag_hint
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _flatten(sentences: Sequence[Sentence], path: str | os.PathLike[str] | None)
     flat = _Flat(sentences, path, starts, names, ids, prefix, types, type_, follows_type)
     illegal = np.array([not is_tag(name) for name in names], bool)[ids]
     if illegal.any():
-        _refuse(flat, illegal, f"a tag is {TAG_RULE}", "correct it")
+        _refuse(flat, illegal, f"a tag is {TAG_RULE}", tag_hint(flat.names[flat.ids[illegal.argmax()]]))
     return flat
 
 

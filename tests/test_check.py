@@ -54,7 +54,7 @@ def test_an_encoder_that_cannot_read_the_words_is_warned_of_and_the_budget_shown
     formats.write(path, [Sentence([*words, str(n)], [*["O"] * len(words), "B-a"]) for n in range(40)])
     done = call("check", path, "--encoder", tiny)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert ("warning: the encoder cannot read these words" in done.stdout) is warned
+    assert ("warning: the encoder cannot read " in done.stdout) is warned
     assert f"updates of 4 x 64; learning rate 0.0002; validation every 2 updates; case {case}\ntime: roughly" in done.stdout
 
 

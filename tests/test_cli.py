@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import errno
 import importlib
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import predict
 from ner.config import Config, load_toml
 from ner.errors import InputError, RunStopped, run_main
 from ner.flags import parse
+from tools import can_install
 
 ROOT = Path(__file__).parent.parent
 GOOD = "Sentence #,Word,Tag\nSentence: 1,Alex,B-per\n,sings,O\nSentence: 2,London,B-geo\n"
@@ -89,6 +92,10 @@ def test_other_bad_usage_is_refused(call, tmp_path, tiny):
     assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
     refused(*call("evaluate", "--ckpt", tmp_path), "not a trained model")
     refused(*call("evaluate", "--ckpt", tmp_path / "nowhere"), "no such folder")
+    (tmp_path / "runs" / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "model" / "config.json").write_text("{}")
+    for wrong in (tmp_path / "runs", tmp_path / "runs" / "mien"):
+        refused(*call("evaluate", "--ckpt", wrong), f"such as {tmp_path / 'runs' / 'mine'}")
     refused(*call("predict", "--ckpt", tiny), "--input")
     refused(*call("predict", "--ckpt", tiny, "--input", tmp_path / "nowhere.txt"), "nowhere.txt")
     refused(*call("evaluate", "--ckpt", tiny), "--data")
@@ -96,6 +103,9 @@ def test_other_bad_usage_is_refused(call, tmp_path, tiny):
 
 def test_bad_flags_of_each_program_are_refused(call):
     refused(*call("train", "--epoch", "3"), "did you mean --epochs?")
+    refused(*call("train", "README.md"), "'README.md' belongs to no flag; did you mean --data README.md?")
+    refused(*call("train", "no-file"), "belongs to no flag; see python train.py --help")
+    refused(*call("evaluate", "tests"), "did you mean --ckpt tests?")
     refused(*call("evaluate"), "--ckpt PATH is missing; see python evaluate.py --help")
     refused(*call("evaluate", "--ckpt", "x", "--split", "dev"), "--split 'dev'", "give one of train, validation, test, all")
     refused(*call("predict", "--chkpt", "x", "text"), "did you mean --ckpt?")
@@ -174,6 +184,43 @@ def test_an_error_is_one_line_and_its_traceback_is_shown_when_asked_for(monkeypa
     assert run_main(fails(error)) == status
     traced = capsys.readouterr().err
     assert traced.startswith("Traceback") and "in main" in traced and traced.endswith(shown)
+
+
+def test_a_package_that_is_not_installed_is_one_line(capsys):
+    assert run_main(fails(ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow"))) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: the package 'tensorflow' is not installed for ") and "make setup" in shown and shown.count("\n") == 1
+    with pytest.raises(ModuleNotFoundError):
+        run_main(fails(ModuleNotFoundError("No module named 'ner.nowhere'", name="ner.nowhere")))
+
+
+def test_an_older_python_is_named_in_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 12))
+    with pytest.raises(SystemExit, match="error: Python 3.11 or newer is needed") as end:
+        runpy.run_path(str(ROOT / "ner" / "__init__.py"))
+    assert "\n" not in str(end.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "system", "machine", "part"),
+    [
+        ((3, 9, 6), "darwin", "arm64", "and this is 3.9; "),
+        ((3, 14, 0), "linux", "x86_64", "and this is 3.14; "),
+        ((3, 12, 1), "darwin", "x86_64", "Intel"),
+        ((3, 11, 0), "linux", "x86_64", ""),
+        ((3, 13, 9), "darwin", "arm64", ""),
+    ],
+)
+def test_where_tensorflow_has_no_package_setup_says_so_in_one_line(version, system, machine, part):
+    found = can_install.refusal(version, system, machine)
+    assert part in found and bool(part) == bool(found) and "\n" not in found
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on PATH")
+def test_make_setup_asks_before_it_installs(tmp_path):
+    done = subprocess.run(["make", "setup", "--dry-run", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True)
+    asks, makes = done.stdout.splitlines()[:2]
+    assert asks == "python3 tools/can_install.py" and makes.startswith("python3 -m venv")
 
 
 def test_a_bug_that_is_no_file_error_keeps_its_traceback():

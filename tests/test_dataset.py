@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from ner import dataset
+from ner import dataset, pretrained
 from ner.config import Config
 from ner.errors import InputError
 from ner.sentences import Sentence
+from ner.wordpieces import WordPieces
 
 
 def sentences(*tags: str) -> list[Sentence]:
@@ -17,6 +18,20 @@ def sentences(*tags: str) -> list[Sentence]:
 
 
 SPLITS = {"train": sentences("B-a O", "O O"), "validation": sentences("B-a I-a", "B-b O"), "test": sentences("B-c I-c")}
+
+
+def test_few_sentences_are_warned_of():
+    what = "only 2 training sentences with 1 entities, and 2 entities in validation"
+    assert what in dataset.scarcity(SPLITS) and "docs/recipes.md" in dataset.scarcity(SPLITS)
+    assert dataset.scarcity({**SPLITS, "train": sentences("B-a O") * 100}) == ""
+
+
+def test_text_of_another_kind_than_the_encoders_is_warned_of(tiny):
+    pieces = WordPieces.load(pretrained.read(tiny))
+    assert dataset.misfit(pieces.encode([["alex", "in"], ["in", "in"]]), pieces.unk) == ""
+    many = dataset.misfit(pieces.encode([["xylophones", "in"]]), pieces.unk)
+    assert "word pieces a word" in many and "--encoder" in many
+    assert "cannot read 50.0% of the words" in dataset.misfit(pieces.encode([["虎", "in"]]), pieces.unk)
 
 
 def test_a_type_that_training_lacks_is_warned_of_once_and_an_inside_tag_is_known():

@@ -23,6 +23,7 @@ PAGES = [*MARKDOWN, *sorted((ROOT / "experiments").glob("*.toml"))]
 PROGRAMS = ("python", "make", "pip", "tensorboard", "sha256sum", "gcloud", "TF_CONFIG=")
 # Of those that are run: earlier ones make what later ones read.
 ORDER = ("experiments/gmb_split.py", "train.py", "export.py", "evaluate.py", "predict.py", "check.py")
+HUB = ("FacebookAI/xlm-roberta-base", "dslim/bert-base-NER")  # encoders in whose place the tiny one is taken
 PLACEHOLDERS = {"FILE": "ner_dataset.csv", "FOLDER": "runs/gmb/model", "DIR": "runs/gmb", "TEXT": "alex lives in london"}
 
 
@@ -99,7 +100,7 @@ def test_links_lead_to_files_and_headings(page):
 
 def test_every_page_is_reached_from_the_readme():
     linked = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= set(linked)
+    assert {f"docs/{page.name}" for end in ("md", "ipynb") for page in (ROOT / "docs").glob(f"*.{end}")} <= set(linked)
 
 
 def test_the_readme_is_short():
@@ -160,11 +161,17 @@ def test_the_commands_of_the_pages_run(tmp_path, tiny):
         formats.write(conll / f"{name}.conll", sentences[:200])
         shutil.copy(conll / f"{name}.conll", tmp_path / name)
         (conll / f"{name}.conll").rename(conll / name)
+    formats.write(tmp_path / "mine.conll", [s._replace(document=f"d{i // 5}") for i, s in enumerate(sentences[:60])])
+    (tmp_path / "texts.txt").write_text("alex lives in london\n")
+    (tmp_path / "large").mkdir()
+    for name, some in {"train-00000-of-00002": sentences[:40], "train-00001-of-00002": sentences[40:80], "dev": sentences[80:120]}.items():
+        formats.write(tmp_path / "large" / f"{name}.jsonl", some)
+    stand_in = PLACEHOLDERS | dict.fromkeys(HUB, str(tiny))
     fast = {"--encoder": str(tiny), "--epochs": "1", "--rows": "64", "--row-length": "64", "--tpu": "none"}
 
     calls = []
     for command in RUN:
-        script, *words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
+        script, *words = [stand_in.get(word, word) for word in shlex.split(command)[1:]]
         words += ["--overwrite"] * (script in ("train.py", "export.py"))
         if script == "train.py":
             words += [part for flag, value in fast.items() if flag not in words for part in (flag, value)]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import predict
 from ner import inference, pretrained
-from ner.inference import Tagger, blocks
+from ner.inference import Entity, Tagged, Tagger, blocks
 from ner.wordpieces import WordPieces
 
 TAGS = ("B-per", "I-per", "O")
@@ -31,6 +32,13 @@ def test_tags_of_a_model_trained_here_keep_to_iob2_and_others_are_left_as_they_a
     tags, scores = saved(tiny, tmp_path / "elsewhere", bias).tag(words)
     assert tags == [["I-per"] * 3, ["I-per"]]
     np.testing.assert_allclose(np.concatenate(scores), odds[[1] * 4], rtol=1e-5)
+
+
+def test_entities_of_a_low_score_are_left_out_and_their_words_become_o():
+    entities = [Entity(0, 1, "a", "x", 0.9), Entity(2, 5, "b c", "x", 0.5)]
+    tagged = Tagged("a b c", ["a", "b", "c"], ["B-x", "B-x", "I-x"], [0.9, 0.4, 0.6], entities)
+    assert predict.confident(tagged, 0.5) == tagged
+    assert predict.confident(tagged, 0.51) == Tagged("a b c", ["a", "b", "c"], ["B-x", "O", "O"], [0.9, 0.4, 0.6], entities[:1])
 
 
 @pytest.mark.parametrize("block", [1, 2, 7])

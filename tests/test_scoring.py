@@ -314,6 +314,17 @@ def test_expected_calibration_error_refuses_what_is_no_probability(confidence):
         expected_calibration_error(np.array(confidence), np.array([True]))
 
 
+def test_the_score_from_which_on_a_precision_is_reached():
+    gold = [["B-a", "B-a", "O", "B-a", "O", "O"]]
+    predicted = [["B-a", "B-a", "B-a", "B-a", "B-a", "O"]]
+    evaluation = Evaluation(gold, gold, predicted, [[0.9, 0.8, 0.7, 0.6, 0.6, 1.0]])  # right: 0.9, 0.8 and one of the two at 0.6
+    assert evaluation.cut_for(1.0) == (0.8, 1.0, 2 / 3)
+    assert evaluation.cut_for(0.6) == (0.6, 0.6, 1.0)
+    assert evaluation.cut_for(0.75) == (0.8, 1.0, 2 / 3)  # three of the first four would do, but the fourth and the fifth go together
+    wrong = Evaluation(gold, gold, [["O", "O", "B-a", "O", "O", "O"]], [[1.0] * 6])
+    assert wrong.cut_for(0.5) is None and Evaluation(gold, gold, [["O"] * 6], [[1.0] * 6]).cut_for(0.5) is None
+
+
 # Errors
 
 

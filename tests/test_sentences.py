@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_formats import TWO, refusal
 
+from ner.errors import InputError
 from ner.formats import read
-from ner.sentences import InvalidSentence, Sentence, check, conflicts, content_hash, split, word_fault
+from ner.sentences import InvalidSentence, Sentence, check, conflicts, content_hash, split, tag_hint, valid_tag, word_fault
 
 MANY = [Sentence([f"w{i % 300}", "b"], ["O", "B-x" if i % 7 else "O"]) for i in range(400)]
 
@@ -97,6 +99,25 @@ def test_word_faults(word, fault):
 def test_anything_else_is_a_word(word):
     assert word_fault(word) == ""
     check(Sentence([word], ["B-geo"], word))
+
+
+@pytest.mark.parametrize(
+    ("tag", "hint"),
+    [
+        ("PER", "write I-PER on all words of an entity (I- alone is read as IOB1), or B-PER on its first word and I-PER on the others"),
+        ("b-per", "write B-per"),
+        ("B_per", "write B-per"),
+        ("B per", "write B-per"),
+        ("B", "give it a type, such as B-name"),
+        ("0", "write O, the capital letter, where there is no entity"),
+        ("", "write O, the capital letter, where there is no entity"),
+    ],
+)
+def test_a_tag_that_is_none_is_refused_with_what_to_write(tag, hint):
+    assert tag_hint(tag) == hint
+    with pytest.raises(InputError, match=re.escape(f"x.csv:3: tag {tag!r} is not O or B-, ")) as refused:
+        valid_tag(tag, "x.csv", 3)
+    assert str(refused.value).endswith(f"; {hint}")
 
 
 def test_a_document_is_named_by_plain_text():
