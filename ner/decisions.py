@@ -17,8 +17,10 @@ from ner.sentences import Sentence, Span, entity_spans, is_tag
 
 CHOICES = ("model", "gold", "unsure")
 
+Decision = tuple[int, dict[str, Any]]  # a line's number and its object
 
-def read(path: Path) -> list[tuple[int, dict[str, Any]]]:
+
+def read(path: Path) -> list[Decision]:
     """The lines that decide something, each with its number.
 
     Raises:
@@ -48,22 +50,19 @@ def read(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-def applied(sentences: Sequence[Sentence], decisions: list[tuple[int, dict[str, Any]]], path: Path) -> tuple[dict[int, list[str]], list[str]]:
-    """The tags of each sentence that changes, and each change as a line. What a new entity overlaps goes; that is a change too.
+def applied(sentences: Sequence[Sentence], decisions: Sequence[Decision], path: Path) -> tuple[dict[int, list[str]], list[str]]:
+    """The tags of each sentence that changes, and each change as a line. Annotations that a new entity overlaps go too.
 
     sentences: in IOB2. path: the file of the decisions, for messages.
 
     Raises:
         InputError: a decision does not fit the corpus, or two contradict each other.
     """
-    spans = {number: set(entity_spans(sentences[number].tags)) for _, record in decisions if (number := _number(record, sentences)) is not None}
+    numbers = [_number(record, len(sentences), path, line) for line, record in decisions]
+    spans = {number: set(entity_spans(sentences[number].tags)) for number in numbers}
     kept: dict[int, set[Span]] = defaultdict(set)
     changes: list[tuple[int, int, Span | None, Span | None]] = []
-    for line, record in decisions:
-        number = _number(record, sentences)
-        if number is None:
-            what = f"no sentence {record.get('sentence')!r}; the corpus has {len(sentences):,}, from 0"
-            raise InputError(what, hint="give the file that was checked", path=path, line=line)
+    for number, (line, record) in zip(numbers, decisions, strict=True):
         gold, predicted = (_span(record, key, sentences[number], path, line) for key in ("gold", "predicted"))
         text = record.get("text")
         here = gold or predicted
@@ -92,9 +91,12 @@ def applied(sentences: Sequence[Sentence], decisions: list[tuple[int, dict[str, 
     return {number: tags for number, tags in changed.items() if tags != sentences[number].tags}, lines
 
 
-def _number(record: dict[str, Any], sentences: Sequence[Sentence]) -> int | None:
+def _number(record: dict[str, Any], count: int, path: Path, line: int) -> int:
     number = record.get("sentence")
-    return number if type(number) is int and 0 <= number < len(sentences) else None
+    if type(number) is int and 0 <= number < count:
+        return number
+    what = f"no sentence {number!r}: the corpus has {count:,}, from 0"
+    raise InputError(what, hint="give the file that was checked", path=path, line=line)
 
 
 def _span(record: dict[str, Any], key: str, sentence: Sentence, path: Path, line: int) -> Span | None:

@@ -129,14 +129,16 @@ def _spans(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterato
     """The list of spans of a record is written anew, each span that stays as it was."""
     starts = _line_starts(text)
     records = [(line, record) for line, record in formats.objects(text, path) if spans.is_accepted(record)]
+    form = [record[key][0] for _, record in records if (key := spans.list_key(record)) and record[key]][:1]
     for number, tags in wanted.items():
         line, record = records[number]
         words, old = spans.words_and_spans(record)
         new = {(words[first][1], words[end - 1][2], type_) for type_, first, end in entity_spans(tags)}
         key = spans.list_key(record)
         entries = [] if key is None else record[key]
+        like = next(iter((*entries, *form)), [] if key == "label" else {})
         kept = [entry for entry in entries if spans.span_of(entry, record["text"]) in new]
-        kept += [_entry(span, entries) for span in sorted(new - set(old))]
+        kept += [_entry(span, like) for span in sorted(new - set(old))]
         kept.sort(key=lambda entry: spans.span_of(entry, record["text"]))
         written = json.dumps(kept, ensure_ascii=False)
         if key is None:
@@ -147,12 +149,12 @@ def _spans(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterato
             yield start, end, written
 
 
-def _entry(span: tuple[int, int, str], others: list[Any]) -> Any:
-    """A span in the form of the others of its list."""
+def _entry(span: tuple[int, int, str], like: Any) -> Any:
+    """A span in the form of another entry."""
     start, end, label = span
-    if others and isinstance(others[0], list):
+    if isinstance(like, list):
         return [start, end, label]
-    suffix = "_offset" if others and "start_offset" in others[0] else ""
+    suffix = "_offset" if "start_offset" in like else ""
     return {f"start{suffix}": start, f"end{suffix}": end, "label": label}
 
 

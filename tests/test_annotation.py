@@ -7,10 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from ner import annotation
 from ner.annotation import Readings
 from ner.decoding import legal_steps
-from ner.sentences import Sentence, entity_spans
+from ner.sentences import entity_spans
 
 NAMES = ("B-a", "B-b", "I-a", "I-b", "O")
 
