@@ -7,14 +7,20 @@ tag sequences that IOB2 allows and that hold exactly this entity. The probabilit
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ner.scoring import pair
 from ner.sentences import Sentence, Span, entity_spans
 
+if TYPE_CHECKING:
+    from ner.inference import Tagger
+
+KINDS = ("missed", "spurious", "type", "border")
 NONE = "O"  # as the type of a span: none of its words is of an entity
 
 
@@ -116,7 +122,11 @@ def doubts(readings: Readings, gold: Sequence[list[str]], predicted: Sequence[li
             here = annotated or read
             assert here is not None
             p_gold, p_read = (np.exp(readings.log_probability(number, span or (NONE, *here[1:]))) for span in (annotated, read))
-            found.append(Doubt(numbers[number], _kind(annotated, read), annotated, read, float(p_gold), float(p_read), 0.0))
+            found.append(
+                Doubt(
+                    numbers[number], _kind(annotated, read), annotated, read, float(p_gold), float(p_read), float(1 + p_read - p_gold) / 2
+                )
+            )
     return found
 
 
@@ -177,3 +187,88 @@ OTHER_WORDS = "other words"  # annotated, but not with exactly the name's words
 def name_of(sentence: Sentence, span: Span) -> tuple[str, ...]:
     """The words of an entity in small letters."""
     return tuple(word.lower() for word in sentence.words[span[1] : span[2]])
+
+
+# A model, or several, and a corpus -------------------------------------------------------------------------------------
+
+
+def check(tagger: Tagger, sentences: Sequence[Sentence], numbers: Sequence[int], say: Callable[[str], None]) -> list[Doubt]:
+    """What a model doubts of these sentences of a corpus. numbers: what the corpus calls them."""
+    found: list[Doubt] = []
+    known = {tag[2:] for tag in tagger.tags}
+    if unknown := sorted({tag[2:] for sentence in sentences for tag in sentence.tags} - known):
+        say(f"warning: the model does not know {', '.join(unknown)}; such annotations are not judged")
+    steps, end = tagger.head.chain()
+    words = [sentence.words for sentence in sentences]
+    for first, last, scores in tagger.scores(words, [sentence.document for sentence in sentences]):
+        predicted, _ = tagger.head.decode(scores, words[first:last], iob2=tagger.trained_here)
+        readings = Readings(scores, [len(sentence) for sentence in predicted], tagger.tags, steps, end)
+        found += doubts(readings, [sentence.tags for sentence in sentences[first:last]], predicted, numbers[first:last])
+    return found
+
+
+def folds(sentences: Sequence[Sentence], count: int) -> list[list[int]]:
+    """The numbers of the sentences in each of ``count`` parts of about the same size. Documents stay whole, and copies of a sentence
+    together: a model must not have seen what it judges."""
+    units: dict[str, list[int]] = defaultdict(list)
+    for number, sentence in enumerate(sentences):
+        units[sentence.document or "\0".join(sentence.words)].append(number)
+    parts: list[list[int]] = [[] for _ in range(count)]
+    for unit in sorted(units, key=lambda unit: hashlib.blake2b(unit.encode("utf-8", "surrogatepass")).digest()):
+        min(parts, key=len).extend(units[unit])
+    return [sorted(part) for part in parts]
+
+
+def records(found: Sequence[Doubt], sentences: Sequence[Sentence]) -> list[dict]:
+    """The doubts as ``check.py --json`` writes them, the likeliest errors first, each with what else the corpus says of its names."""
+    names = {name_of(sentences[d.sentence], span) for d in found for span in (d.gold, d.predicted) if span}
+    mentions = Mentions(sentences, names)
+    copies: dict[str, list[int]] = defaultdict(list)
+    for number, sentence in enumerate(sentences):
+        copies["\0".join(sentence.words)].append(number)
+    lines = []
+    for doubt in sorted(found, key=lambda d: -d.score):
+        sentence = sentences[doubt.sentence]
+        here = doubt.gold or doubt.predicted
+        assert here is not None
+        same = [number for number in copies["\0".join(sentence.words)] if number != doubt.sentence]
+        region = slice(min(s[1] for s in (doubt.gold, doubt.predicted) if s), max(s[2] for s in (doubt.gold, doubt.predicted) if s))
+        elsewhere = {}
+        for span in (doubt.gold, doubt.predicted):
+            if span and (name := name_of(sentence, span)) not in elsewhere:
+                elsewhere[name] = _elsewhere(mentions, sentences, doubt, name, span[1])
+        lines.append(
+            {
+                "sentence": doubt.sentence,
+                "start_word": here[1],
+                "end_word": here[2],
+                "kind": doubt.kind,
+                "gold": _entity(sentence, doubt.gold),
+                "predicted": _entity(sentence, doubt.predicted),
+                "score": round(doubt.score, 6),
+                "text": " ".join(sentence.words[here[1] : here[2]]),
+                "p_gold": round(doubt.p_gold, 6),
+                "p_predicted": round(doubt.p_predicted, 6),
+                "elsewhere": list(elsewhere.values()),
+                "copies": len(same),
+                "copies_that_differ": sum(sentences[number].tags[region] != sentence.tags[region] for number in same),
+            }
+        )
+    return lines
+
+
+def _entity(sentence: Sentence, span: Span | None) -> dict | None:
+    if span is None:
+        return None
+    return {"type": span[0], "start_word": span[1], "end_word": span[2], "text": " ".join(sentence.words[span[1] : span[2]])}
+
+
+def _elsewhere(mentions: Mentions, sentences: Sequence[Sentence], doubt: Doubt, name: tuple[str, ...], first: int) -> dict:
+    """A name's other places: how often it is annotated as what, and two of them, such that differ from the annotation in doubt first."""
+    counts, places = mentions.others(doubt.sentence, name, first)
+    annotated = doubt.gold[0] if doubt.gold else NONE
+    examples = []
+    for number, at, label in sorted(places, key=lambda place: place[2] == annotated)[:2]:
+        text = " ".join(sentences[number].words[max(0, at - 4) : at + len(name) + 4])
+        examples.append({"sentence": number, "type": label, "text": text})
+    return {"name": " ".join(name), "counts": dict(counts.most_common()), "examples": examples}

@@ -76,7 +76,7 @@ def read(
         InputError: the file cannot be read or is not valid in its format. Names the 1-based line where there is one.
     """
     path = Path(path)
-    if (format or SUFFIXES.get(_suffix(path))) == "parquet":
+    if (format or SUFFIXES.get(suffix_of(path))) == "parquet":
         if word_column or tag_column:
             _refuse_column_flags("parquet", path)
         sentences = parquet.read(path, tag_names)
@@ -112,7 +112,7 @@ def _refuse_column_flags(name: str, path: Path) -> NoReturn:
 
 def is_known(path: Path) -> bool:
     """Whether a file's suffix tells its format."""
-    return _suffix(path) in SUFFIXES
+    return suffix_of(path) in SUFFIXES
 
 
 def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format: str | None = None) -> None:
@@ -163,7 +163,7 @@ def _format_of(path: Path, format: str | None) -> str:
     """The format named or, without a name, that of the file's suffix."""
     if format is not None and format not in NAMES:
         raise InputError(f"unknown format {format!r}", hint=f"choose one of {', '.join(NAMES)}", path=path)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     name = format or SUFFIXES.get(suffix)
     if name is None:
         what = f"the suffix {suffix!r} does not tell the format" if suffix else "no suffix to tell the format"
@@ -171,9 +171,9 @@ def _format_of(path: Path, format: str | None) -> str:
     return name
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
     """The suffix in small letters; of a file packed by gzip, the one before ``.gz``."""
-    return (path.with_suffix("") if is_gzip(path) else path).suffix.lower()
+    return (path.withsuffix_of("") if is_gzip(path) else path).suffix.lower()
 
 
 def is_gzip(path: Path) -> bool:

@@ -32,11 +32,14 @@ def retag(path: Path, output: Path, wanted: Tags, *, format: str | None, encodin
     Raises:
         InputError: the file is Parquet or cannot be read, the output's name calls for another format, or it cannot be written.
     """
-    if formats.SUFFIXES.get(path.suffix.lower()) == "parquet" or format == "parquet":
+    if (format or formats.SUFFIXES.get(formats.suffix_of(path))) == "parquet":
         raise InputError("Parquet is read, not written", hint="write it as jsonl first, and check that", path=path)
     text, name = formats.text_of(path, format, encoding)
     if formats.is_gzip(path) != formats.is_gzip(output):
         raise InputError("one of the input and the output is packed (.gz)", hint="end both names with .gz, or neither", path=output)
+    suffix = formats.suffix_of(output)
+    if suffix != formats.suffix_of(path) and formats.SUFFIXES.get(suffix, name) != ("jsonl" if name == "spans" else name):
+        raise InputError(f"its name calls for another format than {name}", hint="end it as the input ends", path=output)
     data = path.read_bytes()
     data = formats.unpacked(data, path) if formats.is_gzip(path) else data
     encode = _encoder(text, data, encoding, path)
