@@ -39,16 +39,16 @@ class Readings:
         """
         self.scores, self.names, self.steps = scores.astype(np.float64), {name: i for i, name in enumerate(names)}, steps
         self.end = np.broadcast_to(end, len(names))
-        lengths = np.asarray(lengths)
-        self.starts = np.cumsum(lengths) - lengths
-        self.lengths = lengths
+        self.lengths = np.array(lengths, np.int64)
+        self.starts = np.cumsum(self.lengths) - self.lengths
         self.before = np.zeros_like(self.scores)  # log-sum over the beginnings that end in a word's tag, this one's score included
         self.after = np.zeros_like(self.scores)  # over the ends that follow a word's tag
-        for position in range(lengths.max(initial=0)):
-            here = self.starts[lengths > position] + position
+        for position in range(self.lengths.max(initial=0)):
+            longer = self.lengths > position
+            here = self.starts[longer] + position
             alpha = steps[-1] if position == 0 else np.logaddexp.reduce(self.before[here - 1, :, None] + steps[:-1], axis=1)
             self.before[here] = alpha + self.scores[here]
-            last = (self.starts + lengths - 1 - position)[lengths > position]  # the same from the other side
+            last = (self.starts + self.lengths - 1 - position)[longer]  # the same from the other side
             following = (self.scores[last + 1] + self.after[last + 1])[:, None] if position else None
             self.after[last] = self.end if following is None else np.logaddexp.reduce(following + steps[:-1], axis=2)
         self.total = np.logaddexp.reduce(self.before[self.starts] + self.after[self.starts], axis=1)  # [sentences]
@@ -114,7 +114,7 @@ def doubts(readings: Readings, gold: Sequence[list[str]], predicted: Sequence[li
         for _, annotated, read in pair(entity_spans(tags), entity_spans(others)):
             if annotated and not readings.knows(annotated[0]):
                 continue
-            if annotated == read:
+            if annotated and annotated == read:
                 other = _likeliest_other(readings, number, annotated, len(tags))
                 if other is None:
                     continue

@@ -173,7 +173,7 @@ def _format_of(path: Path, format: str | None) -> str:
 
 def suffix_of(path: Path) -> str:
     """The suffix in small letters; of a file packed by gzip, the one before ``.gz``."""
-    return (path.withsuffix_of("") if is_gzip(path) else path).suffix.lower()
+    return (path.with_suffix("") if is_gzip(path) else path).suffix.lower()
 
 
 def is_gzip(path: Path) -> bool:

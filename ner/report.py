@@ -78,8 +78,9 @@ def write_annotation_html(path: str | os.PathLike, records: Sequence[Mapping], s
     """
     places = sorted({record["sentence"] for record in records})
     spans = {number: entity_spans(sentences[number].tags) for number in places}
+    title = "Annotations in doubt"
     data = {
-        "title": "Annotations in doubt",
+        "title": title,
         "details": dict(details),
         "types": sorted({tag[2:] for sentence in sentences for tag in sentence.tags if tag != "O"}),
         "items": list(records),
@@ -92,7 +93,7 @@ def write_annotation_html(path: str | os.PathLike, records: Sequence[Mapping], s
         },
         "id": hashlib.blake2b(json.dumps([*records], sort_keys=True).encode(), digest_size=8).hexdigest(),
     }
-    write_page(path, "annotation.html", data["title"], data)
+    write_page(path, "annotation.html", title, data)
 
 
 def write_html(path: str | os.PathLike, evaluation: Evaluation, *, title: str, details: Mapping[str, str] | None = None) -> None:

@@ -17,6 +17,7 @@ from ner.errors import InputError
 from ner.sentences import Sentence, entity_spans
 
 Edit = tuple[int, int, str]  # the characters [start, end) of the text, and what takes their place
+Columns = tuple[int | None, int | None]  # of the words and of the tags of a conll file, from 1; None as `conll.read` takes it
 Tags = dict[int, list[str]]  # sentence, from 0 -> its tags
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -24,10 +25,8 @@ _CELL = re.compile(r'(?:^|,)("(?:[^"]|"")*"|[^,\r\n]*)', re.DOTALL)
 _decode = json.JSONDecoder().raw_decode
 
 
-def retag(path: Path, output: Path, wanted: Tags, *, format: str | None, encoding: str | None, columns: Sequence[int | None]) -> None:
+def retag(path: Path, output: Path, wanted: Tags, *, format: str | None, encoding: str | None, columns: Columns) -> None:
     """Write the file ``path`` again as ``output``, in which the sentences in ``wanted`` have these IOB2 tags.
-
-    columns: those of the words and of the tags of a conll file, from 1, as `formats.read` takes them.
 
     Raises:
         InputError: the file is Parquet or cannot be read, the output's name calls for another format, or it cannot be written.
@@ -43,7 +42,7 @@ def retag(path: Path, output: Path, wanted: Tags, *, format: str | None, encodin
     data = path.read_bytes()
     data = formats.unpacked(data, path) if formats.is_gzip(path) else data
     encode = _encoder(text, data, encoding, path)
-    edits = {"conll": _conll, "csv": _csv, "jsonl": _jsonl, "spans": _spans}[name](text, path, wanted, *columns)
+    edits = {"conll": _conll, "csv": _csv, "jsonl": _jsonl, "spans": _spans}[name](text, path, wanted, columns)
     parts, at = [], 0
     for start, end, new in sorted(edits):
         parts += [text[at:start], new]
@@ -91,9 +90,9 @@ def _line_starts(text: str) -> list[int]:
     return [0, *(match.end() for match in re.finditer("\n", text))]
 
 
-def _conll(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterator[Edit]:
+def _conll(text: str, path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     places: list[tuple[int, int]] = []
-    sentences = conll.read(text, path, *columns, places=places)
+    sentences = conll.read(text, path, *columns, places)
     starts = _line_starts(text)
     for word, tag in _in_scheme(sentences, wanted, path):
         line, column = places[word]
@@ -101,7 +100,7 @@ def _conll(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterato
         yield cell.start(), cell.end(), tag
 
 
-def _csv(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterator[Edit]:
+def _csv(text: str, path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     places: list[tuple[int, int, int]] = []
     sentences = formats.read_csv(text, path, places=places)
     starts = [*_line_starts(text), len(text)]
@@ -115,7 +114,7 @@ def _csv(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterator[
         yield starts[first - 1] + start, starts[first - 1] + end, new
 
 
-def _jsonl(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterator[Edit]:
+def _jsonl(text: str, path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     starts = _line_starts(text)
     records = [(line, record) for line, record in formats.objects(text, path)]
     sentences = [Sentence(record["tokens"], record["tags"]) for _, record in records]
@@ -128,7 +127,7 @@ def _jsonl(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterato
                 yield start, end, json.dumps(new, ensure_ascii=False)
 
 
-def _spans(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterator[Edit]:
+def _spans(text: str, path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     """The list of spans of a record is written anew, each span that stays as it was."""
     starts = _line_starts(text)
     records = [(line, record) for line, record in formats.objects(text, path) if spans.is_accepted(record)]
@@ -139,7 +138,7 @@ def _spans(text: str, path: Path, wanted: Tags, *columns: int | None) -> Iterato
         new = {(words[first][1], words[end - 1][2], type_) for type_, first, end in entity_spans(tags)}
         key = spans.list_key(record)
         entries = [] if key is None else record[key]
-        like = next(iter((*entries, *form)), [] if key == "label" else {})
+        like: Any = next(iter((*entries, *form)), [] if key == "label" else {})
         kept = [entry for entry in entries if spans.span_of(entry, record["text"]) in new]
         kept += [_entry(span, like) for span in sorted(new - set(old))]
         kept.sort(key=lambda entry: spans.span_of(entry, record["text"]))
