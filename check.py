@@ -17,7 +17,7 @@ from ner.formats import Documents, Format
 from ner.sentences import Sentence, conflicts, entity_spans
 
 if TYPE_CHECKING:
-    from ner.annotation import Doubt
+    from ner.inference import Tagger
 
 FEW = 20  # training entities of a type that are too few to learn it well
 MANY_UNKNOWN = 0.01  # of the words
@@ -212,7 +212,11 @@ def list_doubts(given: Arguments, say) -> int:
         found = annotation.check(Tagger.load(given.ckpt), sentences, range(len(sentences)), say)
         judge = given.ckpt
     else:
-        found = by_folds(given, sentences, say)
+        found = [
+            doubt
+            for tagger, part in fold_models(given, sentences, say)
+            for doubt in annotation.check(tagger, [sentences[i] for i in part], part, say)
+        ]
         judge = f"{given.folds} models, each on sentences that it has not seen"
     records = annotation.records(found, sentences)
     entities = sum(len(entity_spans(sentence.tags)) for sentence in sentences)
@@ -239,8 +243,8 @@ def line_of(record: dict) -> str:
     return f"{record['score']:.3f}  sentence {record['sentence']:<6} {record['kind']:<9} {annotated} -> {read}{elsewhere}"
 
 
-def by_folds(given: Arguments, sentences: list[Sentence], say) -> list[Doubt]:
-    """What K models doubt, each trained by the rule of train.py on all of the corpus but the part that it judges."""
+def fold_models(given: Arguments, sentences: list[Sentence], say) -> Iterator[tuple[Tagger, list[int]]]:
+    """K models, each trained by the rule of train.py on all of the corpus but a part; and the numbers of the sentences of this part."""
     from ner.strategy import import_tensorflow
 
     import_tensorflow()
@@ -252,7 +256,6 @@ def by_folds(given: Arguments, sentences: list[Sentence], say) -> list[Doubt]:
     if not all(parts):
         what = f"{sum(map(bool, parts))} documents or different sentences, fewer than --folds {given.folds}"
         raise InputError(what, hint="give a smaller number", path=given.file)
-    found: list[Doubt] = []
     for number, part in enumerate(parts, 1):
         judged = set(part)
         say(f"fold {number} of {len(parts)}: trains on {len(sentences) - len(part):,} sentences and judges {len(part):,}")
@@ -267,8 +270,7 @@ def by_folds(given: Arguments, sentences: list[Sentence], say) -> list[Doubt]:
                 train.main([text for name, value in flags.items() if value for text in (f"--{name}", str(value))])
             except InputError as error:
                 raise InputError(f"fold {number}: {error.what}", hint=error.hint, path=given.file) from None
-            found += annotation.check(Tagger.load(f"{folder}/run"), [sentences[i] for i in part], part, say)
-    return found
+            yield Tagger.load(f"{folder}/run"), part
 
 
 def apply(given: Arguments, say) -> int:
