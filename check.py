@@ -192,7 +192,7 @@ def one_file(given: Arguments, say) -> list[Sentence]:
     from ner import dataset
 
     if dataset.has_splits(given.file):
-        raise InputError("the annotations of one file are checked at a time", hint="give a file", path=given.file)
+        raise InputError("the annotations of one file are checked at a time", hint="give a file that exists", path=given.file)
     return dataset.read(given.file, Config(**{name: getattr(given, name) for name in READING_KEYS}), say)
 
 
@@ -240,7 +240,7 @@ def line_of(record: dict) -> str:
         f"{e['name']}: " + ", ".join(f"{t} {n:,}" for t, n in e["counts"].items()) for e in record["elsewhere"] if e["counts"]
     )
     elsewhere = f"  (elsewhere {counts})" if counts else ""
-    return f"{record['score']:.3f}  sentence {record['sentence']:<6} {record['kind']:<9} {annotated} -> {read}{elsewhere}"
+    return f"{record['score']:6.2f}  sentence {record['sentence']:<6} {record['kind']:<9} {annotated} -> {read}{elsewhere}"
 
 
 def fold_models(given: Arguments, sentences: list[Sentence], say) -> Iterator[tuple[Tagger, list[int]]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ner.inference import Tagger
 
 KINDS = ("missed", "spurious", "type", "border")
+WEIGHT = 2  # the model's reading counts as much as so many other places of the name
 NONE = "O"  # as the type of a span: none of its words is of an entity
 
 
@@ -91,7 +92,6 @@ class Doubt:
         gold: the annotated entity, None for no entity.
         predicted: the model's reading, None for no entity.
         p_gold, p_predicted: the probabilities of the two under the model.
-        score: the rank, higher is more likely wrong, in [0, 1].
     """
 
     sentence: int
@@ -100,7 +100,20 @@ class Doubt:
     predicted: Span | None
     p_gold: float
     p_predicted: float
-    score: float
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        """Its kind and the types of the two."""
+        return self.kind, self.gold[0] if self.gold else NONE, self.predicted[0] if self.predicted else NONE
+
+    @property
+    def differing(self) -> int:
+        """The number of words whose tags differ between the two, at least 1."""
+        tags: list[dict[int, str]] = []
+        for span in (self.gold, self.predicted):
+            type_, first, end = span or (NONE, 0, 0)
+            tags.append({word: f"{'B' if word == first else 'I'}-{type_}" for word in range(first, end)})
+        return max(1, sum(tags[0].get(word) != tags[1].get(word) for word in tags[0].keys() | tags[1].keys()))
 
 
 def doubts(readings: Readings, gold: Sequence[list[str]], predicted: Sequence[list[str]], numbers: Sequence[int]) -> list[Doubt]:
@@ -111,7 +124,11 @@ def doubts(readings: Readings, gold: Sequence[list[str]], predicted: Sequence[li
     """
     found = []
     for number, tags, others in zip(range(len(gold)), gold, predicted, strict=True):
-        for _, annotated, read in pair(entity_spans(tags), entity_spans(others)):
+        spans, readings_of = entity_spans(tags), entity_spans(others)
+        for _, annotated, read in pair(spans, readings_of):
+            # An entity that lost its partner to another one is weighed against what it overlaps, not against no entity.
+            annotated = annotated or _overlapping(read, spans)
+            read = read or _overlapping(annotated, readings_of)
             if annotated and not readings.knows(annotated[0]):
                 continue
             if annotated and annotated == read:
@@ -122,12 +139,13 @@ def doubts(readings: Readings, gold: Sequence[list[str]], predicted: Sequence[li
             here = annotated or read
             assert here is not None
             p_gold, p_read = (np.exp(readings.log_probability(number, span or (NONE, *here[1:]))) for span in (annotated, read))
-            found.append(
-                Doubt(
-                    numbers[number], _kind(annotated, read), annotated, read, float(p_gold), float(p_read), float(1 + p_read - p_gold) / 2
-                )
-            )
+            found.append(Doubt(numbers[number], _kind(annotated, read), annotated, read, float(p_gold), float(p_read)))
     return found
+
+
+def _overlapping(span: Span | None, others: Sequence[Span]) -> Span | None:
+    """The first of the others that shares a word with the span."""
+    return next((other for other in others if span and other[1] < span[2] and span[1] < other[2]), None)
 
 
 def _likeliest_other(readings: Readings, number: int, annotated: Span, length: int) -> tuple[Span | None] | None:
@@ -219,15 +237,38 @@ def folds(sentences: Sequence[Sentence], count: int) -> list[list[int]]:
     return [sorted(part) for part in parts]
 
 
+def scores(found: Sequence[Doubt], sentences: Sequence[Sentence], mentions: Mentions) -> list[float]:
+    """How likely each annotation is wrong, as log-odds up to a constant; higher is worse. Three things count:
+
+    - The probabilities of the two readings. A model takes the words of a sentence one by one, so it is surer of many words than of one, and
+      errs in them together. So of each probability the root is taken, of as many words as have other tags.
+    - The other places of the name: each counts as much as a third of the model's word, since the model's two readings count as WEIGHT places.
+    - How often annotation and model disagree in the same way. What they often disagree about is a weakness of the model (Northcutt et al.
+      2021 correct for it by thresholds for each class); what they seldom disagree about is a slip of the annotator.
+    """
+    often = Counter(doubt.cell for doubt in found)
+
+    def support(doubt: Doubt, span: Span | None, p: float) -> float:
+        here = span or doubt.gold or doubt.predicted
+        assert here is not None
+        counts, _ = mentions.others(doubt.sentence, name_of(sentences[doubt.sentence], here), here[1])
+        places = counts[span[0]] if span else counts[NONE] + counts[OTHER_WORDS]
+        return max(1e-6, WEIGHT * p ** (1 / doubt.differing) + places)
+
+    odds = [support(doubt, doubt.predicted, doubt.p_predicted) / support(doubt, doubt.gold, doubt.p_gold) for doubt in found]
+    return [float(np.log(one / often[doubt.cell])) for one, doubt in zip(odds, found, strict=True)]
+
+
 def records(found: Sequence[Doubt], sentences: Sequence[Sentence]) -> list[dict]:
     """The doubts as ``check.py --json`` writes them, the likeliest errors first, each with what else the corpus says of its names."""
     names = {name_of(sentences[d.sentence], span) for d in found for span in (d.gold, d.predicted) if span}
     mentions = Mentions(sentences, names)
+    ranked = sorted(zip(scores(found, sentences, mentions), found, strict=True), key=lambda both: -both[0])
     copies: dict[str, list[int]] = defaultdict(list)
     for number, sentence in enumerate(sentences):
         copies["\0".join(sentence.words)].append(number)
     lines = []
-    for doubt in sorted(found, key=lambda d: -d.score):
+    for score, doubt in ranked:
         sentence = sentences[doubt.sentence]
         here = doubt.gold or doubt.predicted
         assert here is not None
@@ -245,7 +286,7 @@ def records(found: Sequence[Doubt], sentences: Sequence[Sentence]) -> list[dict]
                 "kind": doubt.kind,
                 "gold": _entity(sentence, doubt.gold),
                 "predicted": _entity(sentence, doubt.predicted),
-                "score": round(doubt.score, 6),
+                "score": round(score, 6),
                 "text": " ".join(sentence.words[here[1] : here[2]]),
                 "p_gold": round(doubt.p_gold, 6),
                 "p_predicted": round(doubt.p_predicted, 6),

@@ -67,8 +67,7 @@ def test_doubts_are_the_disagreements_by_kind_and_what_the_model_finds_unlikely(
         (11, "border", ("a", 0, 2), ("a", 0, 1)),
         (12, "spurious", ("a", 0, 1), None),
     ]
-    assert all(d.p_gold < d.p_predicted and 0.5 < d.score <= 1 for d in found)
-    assert found[-1].score < min(d.score for d in found[:-1])
+    assert all(d.p_gold < d.p_predicted for d in found)
     unknown = [["B-c", "O", "B-a", "O"], *READ[1:]]  # a type that the model does not have is not judged
     assert [d.kind for d in annotation.doubts(readings, unknown, READ, range(3))] == ["spurious"]
 
@@ -82,8 +81,8 @@ def test_a_record_tells_the_other_places_of_the_name_and_the_copies():
         Sentence(["Mali", "won"], ["B-a", "O"]),
     ]
     doubts = [
-        annotation.Doubt(2, "missed", None, ("a", 1, 2), 0.3, 0.6, 0.65),
-        annotation.Doubt(0, "type", ("b", 0, 1), ("a", 0, 1), 0.1, 0.9, 0.9),
+        annotation.Doubt(2, "missed", None, ("a", 1, 2), 0.3, 0.6),
+        annotation.Doubt(0, "type", ("b", 0, 1), ("a", 0, 1), 0.1, 0.9),
     ]
     first, second = annotation.records(doubts, corpus)
     mali = {"type": "b", "start_word": 0, "end_word": 1, "text": "Mali"}
@@ -96,7 +95,7 @@ def test_a_record_tells_the_other_places_of_the_name_and_the_copies():
         "kind": "type",
         "gold": mali,
         "predicted": mali | {"type": "a"},
-        "score": 0.9,
+        "score": round(float(np.log((2 * 0.9 + 2) / (2 * 0.1))), 6),
         "text": "Mali",
         "p_gold": 0.1,
         "p_predicted": 0.9,
@@ -104,7 +103,21 @@ def test_a_record_tells_the_other_places_of_the_name_and_the_copies():
         "copies": 1,
         "copies_that_differ": 1,
     }
+    assert second["score"] == round(float(np.log((2 * 0.6 + 2) / (2 * 0.3 + 1))), 6)
     assert second["gold"] is None and (second["start_word"], second["end_word"], second["text"]) == (1, 2, "Mali")
+
+
+def test_a_rank_takes_the_root_over_the_words_that_differ_and_divides_by_how_often_the_two_disagree_so():
+    corpus = [Sentence(["a", "b", "c", "d"], ["O"] * 4), Sentence(["e"], ["O"])]
+    long, short = (
+        annotation.Doubt(0, "missed", None, ("a", 0, 4), 0.1**4, 0.9**4),
+        annotation.Doubt(1, "missed", None, ("a", 0, 1), 0.1, 0.9),
+    )
+    border = annotation.Doubt(0, "border", ("a", 0, 3), ("a", 0, 4), 0.1, 0.9)
+    assert (long.differing, border.differing, annotation.Doubt(0, "border", ("a", 0, 3), ("a", 1, 3), 0.1, 0.9).differing) == (4, 1, 2)
+    first, second = (record["score"] for record in annotation.records([long, short], corpus))
+    assert first == second == pytest.approx(np.log(9 / 2), abs=1e-6)
+    assert annotation.records([border], corpus)[0]["score"] == pytest.approx(np.log(9), abs=1e-6)
 
 
 def test_folds_keep_documents_and_copies_together():
@@ -121,9 +134,9 @@ def test_folds_keep_documents_and_copies_together():
 def page(tmp_path):
     corpus = [Sentence(["<b>Mali</b>", "won"], ["B-b", "O"]), Sentence(["in", "Togo"], ["O", "O"]), Sentence(["New", "York"], ["B-b", "O"])]
     doubts = [
-        annotation.Doubt(0, "type", ("b", 0, 1), ("a", 0, 1), 0.1, 0.9, 0.9),
-        annotation.Doubt(1, "missed", None, ("a", 1, 2), 0.1, 0.9, 0.8),
-        annotation.Doubt(2, "border", ("b", 0, 1), ("b", 0, 2), 0.1, 0.9, 0.7),
+        annotation.Doubt(0, "type", ("b", 0, 1), ("a", 0, 1), 0.1, 0.9),
+        annotation.Doubt(1, "missed", None, ("a", 1, 2), 0.1, 0.9),
+        annotation.Doubt(2, "border", ("b", 0, 1), ("b", 0, 2), 0.1, 0.9),
     ]
     report.write_annotation_html(tmp_path / "p.html", annotation.records(doubts, corpus), corpus, {"corpus": "x"})
     return corpus, (tmp_path / "p.html").as_uri()
