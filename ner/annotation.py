@@ -242,7 +242,7 @@ def scores(found: Sequence[Doubt], sentences: Sequence[Sentence], mentions: Ment
 
     - The probabilities of the two readings. A model takes the words of a sentence one by one, so it is surer of many words than of one, and
       errs in them together. So of each probability the root is taken, of as many words as have other tags.
-    - The other places of the name: each counts as much as a third of the model's word, since the model's two readings count as WEIGHT places.
+    - The other places of the name, each as one place. The model's probabilities count as WEIGHT places.
     - How often annotation and model disagree in the same way. What they often disagree about is a weakness of the model (Northcutt et al.
       2021 correct for it by thresholds for each class); what they seldom disagree about is a slip of the annotator.
     """
