@@ -12,6 +12,7 @@ from programs import call
 import check
 from ner import formats, pretrained
 from ner.sentences import Sentence
+from ner.wordpieces import WordPieces
 
 SPLITS = {
     "train": [
@@ -89,7 +90,7 @@ def model(tiny, tmp_path_factory):
     model.head.tag_kernel.assign(np.zeros(model.head.tag_kernel.shape, np.float32))
     model.head.tag_bias.assign(np.array([2, 0, 1], np.float32))
     folder = tmp_path_factory.mktemp("run") / "model"
-    pretrained.save(model, folder, source=source, notes={"row_length": 32})
+    pretrained.save(model, folder, source=source, pieces=WordPieces.load(source), notes={"row_length": 32})
     return folder
 
 
