@@ -10,17 +10,17 @@ import dataclasses
 import importlib.util
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from ner import cache
 from ner.cased import CasedVocabulary, cased
-from ner.errors import InputError
-from ner.progress import say
+from ner.errors import InputError, printable
 
 # A tokenizer's files: those of the fast form, and those that transformers makes one from.
 SLOW = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
@@ -174,7 +174,8 @@ class WordPieces:
         tokenizer = _tokenizer(folder)
         if not reads_spaces(tokenizer):
             if source.fine_tuned:
-                say(f"warning: {folder}: its tokenizer reads words without the space before them; so was it fine-tuned, and so it is used")
+                what = "its tokenizer reads words without the space before them; so was it fine-tuned, and so it is used"
+                print(f"warning: {printable(str(folder))}: {what}", file=sys.stderr)  # standard output may be JSON
             else:
                 tokenizer = with_spaces(tokenizer)
         pad = source.config.get("pad_token_id")
@@ -349,10 +350,11 @@ def unknown_piece(tokenizer: Tokenizer, folder: Path | None) -> int:
 
     Else one of UNKNOWN.
     """
-    model = json.loads(tokenizer.to_str())["model"]
-    if model.get("unk_id") is not None:  # Unigram
-        return model["unk_id"]
-    for name in (model.get("unk_token"), _text_of(_settings(folder).get("unk_token")), *UNKNOWN):
+    if isinstance(tokenizer.model, models.Unigram):  # which tells its own only there
+        own = json.loads(tokenizer.to_str())["model"].get("unk_id")
+        if own is not None:
+            return own
+    for name in (getattr(tokenizer.model, "unk_token", None), _text_of(_settings(folder).get("unk_token")), *UNKNOWN):
         if name and (number := tokenizer.token_to_id(name)) is not None:
             return number
     raise InputError("the tokenizer has no unknown piece", path=folder, hint="name one as unk_token in tokenizer_config.json")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers
 
 from ner import pretrained, wordpieces
 from ner.errors import InputError
@@ -65,6 +65,16 @@ def test_forms_say_how_a_piece_is_written(tiny):
     forms = [told.cased.forms[windows.pieces[windows.words == word]].tolist() for word in range(9)]
     assert forms == [[1], [0, 0], [1, 2], [0, 0, 0, 0], [1, 0, 1, 0], [0], [1], [1, 0, 0], [2, 2]]
     assert windows.pieces[windows.words < 0].tolist() == [plain.cls, plain.sep]
+
+
+def test_a_tokenizer_that_makes_a_sign_of_each_space_gets_one_before_a_word():
+    """As mmBERT's: BPE over text whose spaces are signs, without one before the first word."""
+    signs = {"<unk>": 0, "<s>": 1, "</s>": 2, "\u2581": 3, "a": 4, "\u2581a": 5}
+    tokenizer = Tokenizer(models.BPE(signs, [("\u2581", "a")], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    assert not wordpieces.reads_spaces(tokenizer)
+    spaced = wordpieces.with_spaces(tokenizer)
+    assert wordpieces.reads_spaces(spaced) and spaced.encode(["a"], is_pretokenized=True).ids == [5]
 
 
 def test_truncation_and_padding_of_the_checkpoint_are_switched_off(tiny, tmp_path):

@@ -30,6 +30,7 @@ from benchmarks import worker  # noqa: E402
 from ner.decoding import decode  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 Tags = list[list[str]]
 SENTENCES = 500
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert")
@@ -68,9 +69,10 @@ def pipeline_tags(model: Path, sentences: list[dict]) -> Tags:
     pipe = transformers.pipeline("token-classification", model=str(model), device="cpu", batch_size=32, ignore_labels=[])
     tags = []
     for sentence, pieces in zip(words, pipe(words, is_split_into_words=True, delimiter=" "), strict=True):
-        at = {piece["start"]: piece["entity"] for piece in pieces}
+        at = {piece["start"]: piece["entity"] for piece in reversed(pieces)}  # the first, where two begin at one place
         starts = [sum(len(word) + 1 for word in sentence[:i]) for i in range(len(sentence))]
-        tags.append([at.get(start, "O") for start in starts])
+        # Unigram counts the space before a word to the piece.
+        tags.append([at.get(start - 1, at.get(start, "O")) for start in starts])
     return tags
 
 
@@ -146,6 +148,8 @@ def say_share(tags: Tags) -> None:
 
 def from_elsewhere(python: str, encoder: str, sentences: list[dict], folder: Path, **settings) -> int:
     """A model that the Trainer fine-tunes on the sample corpus, here: how many tags differ; then train.py goes on from it."""
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
     from benchmarks import peers
 
     model = folder / "fine_tuned"
@@ -153,8 +157,10 @@ def from_elsewhere(python: str, encoder: str, sentences: list[dict], folder: Pat
     made = peers.make_trainer(train, encoder, 16, str(folder / "trainer"), **settings)
     made.train()
     made.save_model(str(model))  # the tokenizer too
-    some, network = in_one_row(model, sentences), made.model.eval()
-    theirs = peers.likeliest(peers.by_model(network.float(), made.processing_class, some), some, network)
+    some = in_one_row(model, sentences)
+    # Read again from the folder: the Trainer's own object goes on computing in bfloat16.
+    network, tokenizer = AutoModelForTokenClassification.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
+    theirs = peers.likeliest(peers.by_model(network, tokenizer, some), some, network)
     ours = tagged_here(python, model, write(folder / "some.jsonl", some))
     say_share(ours)
     wrong = differing("the Trainer's model, here and in PyTorch", ours, theirs)
@@ -188,7 +194,7 @@ def random_encoder(family: str, words: list[list[str]], folder: Path) -> Path:
     tokenizer = small_tokenizers.of_family(family, [" ".join(sentence) for sentence in words], 2000)
     names = ("pad", "cls", "sep", "bos", "eos")
     ids = {f"{name}_token_id": number for name in names if (number := getattr(tokenizer, f"{name}_token_id")) is not None}
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **SMALL, **ids, **PARTICULAR.get(family, {}))
+    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **(SMALL | ids | PARTICULAR.get(family, {})))
     pre_trained = {"bert": BertForPreTraining, "electra": ElectraForPreTraining}.get(family)
     network = pre_trained(config) if pre_trained else AutoModelForMaskedLM.from_config(config)
     network.save_pretrained(folder)
