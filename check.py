@@ -224,7 +224,7 @@ def list_doubts(given: Arguments, say) -> int:
     numbers = ", ".join(f"{kind} {kinds[kind]:,}" for kind in annotation.KINDS)
     details = {"corpus": given.file, "model": judge, "annotated entities": f"{entities:,}", "in doubt": f"{len(records):,} ({numbers})"}
     if given.json:
-        report.write_jsonl(given.json, records)
+        report.write_jsonl(given.json, [{key: value for key, value in record.items() if key != "evidence"} for record in records])
     if given.html:
         report.write_annotation_html(given.html, records, sentences, details)
     for record in records[:SHOWN]:
@@ -236,10 +236,10 @@ def list_doubts(given: Arguments, say) -> int:
 def line_of(record: dict) -> str:
     """A doubt in a line."""
     annotated, read = ("no entity" if e is None else f"{e['text']!r} {e['type']}" for e in (record["gold"], record["predicted"]))
-    counts = "; ".join(
-        f"{e['name']}: " + ", ".join(f"{t} {n:,}" for t, n in e["counts"].items()) for e in record["elsewhere"] if e["counts"]
-    )
-    elsewhere = f"  (elsewhere {counts})" if counts else ""
+    counts = [
+        f"{e['name']}: {', '.join(f'{t} {n:,}' for t, n in e['counts'].items())}" for e in record["evidence"]["elsewhere"] if e["counts"]
+    ]
+    elsewhere = f"  (elsewhere {'; '.join(counts)})" if counts else ""
     return f"{record['score']:6.2f}  sentence {record['sentence']:<6} {record['kind']:<9} {annotated} -> {read}{elsewhere}"
 
 

@@ -25,60 +25,34 @@ WEIGHT = 2  # the model's reading counts as much as so many other places of the 
 NONE = "O"  # as the type of a span: none of its words is of an entity
 
 
-class Readings:
-    """The probabilities of entities under a model of tag sequences, by the forward-backward algorithm over all sentences at once."""
+class Reading:
+    """One sentence under a model of tag sequences: the probabilities of the entities that it may have."""
 
-    def __init__(self, scores: np.ndarray, lengths: Sequence[int], names: Sequence[str], steps: np.ndarray, end: np.ndarray | float = 0.0):
-        """Sum over the sequences.
+    def __init__(self, scores: np.ndarray, names: Sequence[str], steps: np.ndarray, end: np.ndarray):
+        """scores: float [words, tags], of each word's tags; names: the tags by id; steps, end: as ``head.chain()`` gives them."""
+        self.scores, self.names, self.steps, self.end = scores.astype(np.float64), list(names), steps, end
+        self.total = self._sum(self.scores)
 
-        Args:
-            scores: float [words of all sentences, tags], the score or log-probability of each word's tags.
-            lengths: the number of words of each sentence.
-            names: the tags by id.
-            steps: float [tags + 1, tags], added for neighbouring tags, last row for the first tag; -inf where a tag may not follow.
-            end: [tags], added for the last tag.
-        """
-        self.scores, self.names, self.steps = scores.astype(np.float64), {name: i for i, name in enumerate(names)}, steps
-        self.end = np.broadcast_to(end, len(names))
-        self.lengths = np.array(lengths, np.int64)
-        self.starts = np.cumsum(self.lengths) - self.lengths
-        self.before = np.zeros_like(self.scores)  # log-sum over the beginnings that end in a word's tag, this one's score included
-        self.after = np.zeros_like(self.scores)  # over the ends that follow a word's tag
-        for position in range(self.lengths.max(initial=0)):
-            longer = self.lengths > position
-            here = self.starts[longer] + position
-            alpha = steps[-1] if position == 0 else np.logaddexp.reduce(self.before[here - 1, :, None] + steps[:-1], axis=1)
-            self.before[here] = alpha + self.scores[here]
-            last = (self.starts + self.lengths - 1 - position)[longer]  # the same from the other side
-            following = (self.scores[last + 1] + self.after[last + 1])[:, None] if position else None
-            self.after[last] = self.end if following is None else np.logaddexp.reduce(following + steps[:-1], axis=2)
-        self.total = np.logaddexp.reduce(self.before[self.starts] + self.after[self.starts], axis=1)  # [sentences]
+    def _sum(self, scores: np.ndarray) -> float:
+        """The log-sum over all sequences (the forward algorithm)."""
+        paths = self.steps[-1] + scores[0]
+        for here in scores[1:]:
+            paths = np.logaddexp.reduce(paths[:, None] + self.steps[:-1], axis=0) + here
+        return float(np.logaddexp.reduce(paths + self.end))
 
-    def knows(self, type_: str) -> bool:
-        """Whether the model can give this type."""
-        return type_ == NONE or f"B-{type_}" in self.names or f"I-{type_}" in self.names
-
-    def log_probability(self, sentence: int, span: Span) -> float:
-        """Of exactly this entity: its tags at its words, and no I- of it right after them. Type ``O``: of no entity at these words."""
+    def probability(self, span: Span) -> float:
+        """Of exactly this entity: of the sequences that have its tags at its words and no I- of it right after. Type ``O``: of no entity
+        at these words."""
         type_, first, end = span
-        inside = self.names.get(NONE if type_ == NONE else f"I-{type_}", -1)
-        opening = self.names.get(NONE if type_ == NONE else f"B-{type_}", inside)
-        if opening < 0 or (inside < 0 and end > first + 1):
-            return -np.inf
-        first, end = (int(self.starts[sentence]) + word for word in (first, end))
-        logp = self.before[first, opening]
-        last = opening
-        for word in range(first + 1, end):
-            logp += self.steps[last, inside] + self.scores[word, inside]
-            last = inside
-        if end == self.starts[sentence] + self.lengths[sentence]:
-            logp += self.end[last]
-        else:
-            following = self.steps[last] + self.scores[end] + self.after[end]
-            if type_ != NONE and inside >= 0:
-                following[inside] = -np.inf
-            logp += np.logaddexp.reduce(following)
-        return min(0.0, float(logp - self.total[sentence]))
+        opening, inside = (NONE, NONE) if type_ == NONE else (f"B-{type_}", f"I-{type_}")
+        if opening not in self.names:
+            opening = inside  # of a model from elsewhere, without B-
+        held = self.scores.copy()
+        for word in range(first, end):
+            held[word, [name != (opening if word == first else inside) for name in self.names]] = -np.inf
+        if end < len(held) and type_ != NONE:
+            held[end, [name == inside for name in self.names]] = -np.inf
+        return min(1.0, float(np.exp(self._sum(held) - self.total)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +76,13 @@ class Doubt:
     p_predicted: float
 
     @property
+    def here(self) -> Span:
+        """The annotated entity, or else the predicted one."""
+        found = self.gold or self.predicted
+        assert found is not None
+        return found
+
+    @property
     def cell(self) -> tuple[str, str, str]:
         """Its kind and the types of the two."""
         return self.kind, self.gold[0] if self.gold else NONE, self.predicted[0] if self.predicted else NONE
@@ -116,30 +97,33 @@ class Doubt:
         return max(1, sum(tags[0].get(word) != tags[1].get(word) for word in tags[0].keys() | tags[1].keys()))
 
 
-def doubts(readings: Readings, gold: Sequence[list[str]], predicted: Sequence[list[str]], numbers: Sequence[int]) -> list[Doubt]:
-    """All disagreements between annotation and model, and the annotated entities that the model shares and yet finds unlikely.
+def doubts(reading: Reading, gold: list[str], predicted: list[str], number: int) -> list[Doubt]:
+    """All disagreements between annotation and model in a sentence, and the annotated entities that the model shares and yet finds less
+    likely than another reading.
 
-    gold, predicted: the tags of the sentences of ``readings``; numbers: what the sentences are called. Entities of a type that the model
-    does not know are left out.
+    gold, predicted: the tags; number: what the sentence is called. Entities of a type that the model does not know are left out.
     """
     found = []
-    for number, tags, others in zip(range(len(gold)), gold, predicted, strict=True):
-        spans, readings_of = entity_spans(tags), entity_spans(others)
-        for _, annotated, read in pair(spans, readings_of):
-            # An entity that lost its partner to another one is weighed against what it overlaps, not against no entity.
-            annotated = annotated or _overlapping(read, spans)
-            read = read or _overlapping(annotated, readings_of)
-            if annotated and not readings.knows(annotated[0]):
+    known = {name[2:] for name in reading.names}
+    spans, read_spans = entity_spans(gold), entity_spans(predicted)
+    for _, annotated, read in pair(spans, read_spans):
+        # An entity that lost its partner to another one is weighed against what it overlaps, not against no entity.
+        annotated = annotated or _overlapping(read, spans)
+        read = read or _overlapping(annotated, read_spans)
+        if annotated and annotated[0] not in known:
+            continue
+        here = annotated or read
+        assert here is not None
+        p_gold = reading.probability(annotated or (NONE, *here[1:]))
+        if annotated and annotated == read:
+            if p_gold >= 0.5:
+                continue  # no other reading can be likelier
+            read = max(_others(reading, annotated), key=reading.probability)
+            if reading.probability(read) <= p_gold:
                 continue
-            if annotated and annotated == read:
-                other = _likeliest_other(readings, number, annotated, len(tags))
-                if other is None:
-                    continue
-                (read,) = other
-            here = annotated or read
-            assert here is not None
-            p_gold, p_read = (np.exp(readings.log_probability(number, span or (NONE, *here[1:]))) for span in (annotated, read))
-            found.append(Doubt(numbers[number], _kind(annotated, read), annotated, read, float(p_gold), float(p_read)))
+        p_read = reading.probability(read or (NONE, *here[1:]))
+        read = None if read and read[0] == NONE else read
+        found.append(Doubt(number, _kind(annotated, read), annotated, read, p_gold, p_read))
     return found
 
 
@@ -148,19 +132,13 @@ def _overlapping(span: Span | None, others: Sequence[Span]) -> Span | None:
     return next((other for other in others if span and other[1] < span[2] and span[1] < other[2]), None)
 
 
-def _likeliest_other(readings: Readings, number: int, annotated: Span, length: int) -> tuple[Span | None] | None:
-    """The likeliest other reading of an annotated entity, in a tuple: another type, a border moved by a word, or no entity. None if the
-    annotated one is as likely as that."""
+def _others(reading: Reading, annotated: Span) -> list[Span]:
+    """The other readings of an annotated entity: another type, a border moved by a word, or no entity."""
     type_, first, end = annotated
-    types = {tag[2:] for tag in readings.names if tag != NONE}
+    types = sorted({name[2:] for name in reading.names if name != NONE} - {type_})
     moved = [(first - 1, end), (first + 1, end), (first, end - 1), (first, end + 1)]
-    others = [(other, first, end) for other in sorted(types - {type_})]
-    others += [(type_, a, b) for a, b in moved if 0 <= a < b <= length]
-    others.append((NONE, first, end))
-    likeliest = max(others, key=lambda span: readings.log_probability(number, span))
-    if readings.log_probability(number, likeliest) <= readings.log_probability(number, annotated):
-        return None
-    return (likeliest if likeliest[0] != NONE else None,)
+    others = [(type_, a, b) for a, b in moved if 0 <= a < b <= len(reading.scores)]
+    return [(other, first, end) for other in types] + others + [(NONE, first, end)]
 
 
 def _kind(gold: Span | None, predicted: Span | None) -> str:
@@ -220,14 +198,15 @@ def check(tagger: Tagger, sentences: Sequence[Sentence], numbers: Sequence[int],
     words = [sentence.words for sentence in sentences]
     for first, last, scores in tagger.scores(words, [sentence.document for sentence in sentences]):
         predicted, _ = tagger.head.decode(scores, words[first:last], iob2=tagger.trained_here)
-        readings = Readings(scores, [len(sentence) for sentence in predicted], tagger.tags, steps, end)
-        found += doubts(readings, [sentence.tags for sentence in sentences[first:last]], predicted, numbers[first:last])
+        ends = np.cumsum([len(tags) for tags in predicted])[:-1]
+        for place, tags, of_words in zip(range(first, last), predicted, np.split(scores, ends), strict=True):
+            found += doubts(Reading(of_words, tagger.tags, steps, end), sentences[place].tags, tags, numbers[place])
     return found
 
 
 def folds(sentences: Sequence[Sentence], count: int) -> list[list[int]]:
-    """The numbers of the sentences in each of ``count`` parts of about the same size. Documents stay whole, and copies of a sentence
-    together: a model must not have seen what it judges."""
+    """The numbers of the sentences in each of ``count`` parts of about the same size. A model must not have seen what it judges, so
+    documents stay whole and, of sentences without a document, copies together."""
     units: dict[str, list[int]] = defaultdict(list)
     for number, sentence in enumerate(sentences):
         units[sentence.document or "\0".join(sentence.words)].append(number)
@@ -249,8 +228,7 @@ def scores(found: Sequence[Doubt], sentences: Sequence[Sentence], mentions: Ment
     often = Counter(doubt.cell for doubt in found)
 
     def support(doubt: Doubt, span: Span | None, p: float) -> float:
-        here = span or doubt.gold or doubt.predicted
-        assert here is not None
+        here = span or doubt.here
         counts, _ = mentions.others(doubt.sentence, name_of(sentences[doubt.sentence], here), here[1])
         places = counts[span[0]] if span else counts[NONE] + counts[OTHER_WORDS]
         return max(1e-6, WEIGHT * p ** (1 / doubt.differing) + places)
@@ -260,7 +238,8 @@ def scores(found: Sequence[Doubt], sentences: Sequence[Sentence], mentions: Ment
 
 
 def records(found: Sequence[Doubt], sentences: Sequence[Sentence]) -> list[dict]:
-    """The doubts as ``check.py --json`` writes them, the likeliest errors first, each with what else the corpus says of its names."""
+    """The doubts as ``check.py --json`` writes them, the likeliest errors first. ``evidence``, for the page: the probabilities, and what
+    else the corpus says of the names."""
     names = {name_of(sentences[d.sentence], span) for d in found for span in (d.gold, d.predicted) if span}
     mentions = Mentions(sentences, names)
     ranked = sorted(zip(scores(found, sentences, mentions), found, strict=True), key=lambda both: -both[0])
@@ -270,29 +249,31 @@ def records(found: Sequence[Doubt], sentences: Sequence[Sentence]) -> list[dict]
     lines = []
     for score, doubt in ranked:
         sentence = sentences[doubt.sentence]
-        here = doubt.gold or doubt.predicted
-        assert here is not None
+        _, first, end = doubt.here
+        both = [span for span in (doubt.gold, doubt.predicted) if span]
+        region = slice(min(span[1] for span in both), max(span[2] for span in both))
         same = [number for number in copies["\0".join(sentence.words)] if number != doubt.sentence]
-        region = slice(min(s[1] for s in (doubt.gold, doubt.predicted) if s), max(s[2] for s in (doubt.gold, doubt.predicted) if s))
         elsewhere = {}
-        for span in (doubt.gold, doubt.predicted):
-            if span and (name := name_of(sentence, span)) not in elsewhere:
+        for span in both:
+            if (name := name_of(sentence, span)) not in elsewhere:
                 elsewhere[name] = _elsewhere(mentions, sentences, doubt, name, span[1])
         lines.append(
             {
                 "sentence": doubt.sentence,
-                "start_word": here[1],
-                "end_word": here[2],
+                "start_word": first,
+                "end_word": end,
                 "kind": doubt.kind,
                 "gold": _entity(sentence, doubt.gold),
                 "predicted": _entity(sentence, doubt.predicted),
                 "score": round(score, 6),
-                "text": " ".join(sentence.words[here[1] : here[2]]),
-                "p_gold": round(doubt.p_gold, 6),
-                "p_predicted": round(doubt.p_predicted, 6),
-                "elsewhere": list(elsewhere.values()),
-                "copies": len(same),
-                "copies_that_differ": sum(sentences[number].tags[region] != sentence.tags[region] for number in same),
+                "text": " ".join(sentence.words[first:end]),
+                "evidence": {
+                    "p_gold": round(doubt.p_gold, 6),
+                    "p_predicted": round(doubt.p_predicted, 6),
+                    "elsewhere": list(elsewhere.values()),
+                    "copies": len(same),
+                    "copies_that_differ": sum(sentences[number].tags[region] != sentence.tags[region] for number in same),
+                },
             }
         )
     return lines

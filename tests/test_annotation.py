@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ner import annotation, decisions, report
-from ner.annotation import Readings
+from ner.annotation import Reading
 from ner.decoding import legal_steps
 from ner.sentences import Sentence, entity_spans
 
@@ -28,21 +28,17 @@ def all_sequences(scores, steps, end):
 @pytest.mark.parametrize("learnt", [False, True])  # the linear head; the CRF's transitions
 def test_an_entity_has_the_probability_of_all_sequences_that_hold_it(learnt):
     random = np.random.default_rng(0)
-    lengths = [1, 4, 3]
-    scores = random.normal(0, 2, (sum(lengths), len(NAMES)))
     steps = np.where(legal_steps(NAMES), random.normal(size=(6, 5)) * learnt, -np.inf)
     end = random.normal(size=5) * learnt
-    readings = Readings(scores, lengths, NAMES, steps, end)
-    for number, length in enumerate(lengths):
-        first = sum(lengths[:number])
-        sequences = all_sequences(scores[first : first + length], steps, end)
+    for length in (1, 4):
+        scores = random.normal(0, 2, (length, len(NAMES)))
+        reading, sequences = Reading(scores, NAMES, steps, end), all_sequences(scores, steps, end)
         for a, b in itertools.combinations(range(length + 1), 2):
             for type_ in ("a", "b"):
                 expected = sum(p for path, p in sequences.items() if (type_, a, b) in entity_spans(path))
-                assert np.exp(readings.log_probability(number, (type_, a, b))) == pytest.approx(expected, abs=1e-9)
+                assert reading.probability((type_, a, b)) == pytest.approx(expected, abs=1e-9)
             expected = sum(p for path, p in sequences.items() if set(path[a:b]) == {"O"})
-            assert np.exp(readings.log_probability(number, ("O", a, b))) == pytest.approx(expected, abs=1e-9)
-    assert readings.log_probability(0, ("c", 0, 1)) == -np.inf and not readings.knows("c")
+            assert reading.probability(("O", a, b)) == pytest.approx(expected, abs=1e-9)
 
 
 def sure_of(*tags):
@@ -56,10 +52,10 @@ READ = [["B-b", "O", "B-a", "O"], ["B-a", "O", "O"], ["B-a", "O"]]
 
 
 def test_doubts_are_the_disagreements_by_kind_and_what_the_model_finds_unlikely():
-    scores = np.concatenate([sure_of(*tags) for tags in READ])
-    scores[7] = np.log([0.35, 0.05, 0.05, 0.05, 0.5])  # of the tags alone, no entity is likelier here
-    readings = Readings(scores, [4, 3, 2], NAMES, STEPS)
-    found = annotation.doubts(readings, GOLD, READ, [10, 11, 12])
+    scores = [sure_of(*tags) for tags in READ]
+    scores[2][0] = np.log([0.35, 0.05, 0.05, 0.05, 0.5])  # of the tags alone, no entity is likelier here
+    readings = [Reading(of_words, NAMES, STEPS, np.zeros(5)) for of_words in scores]
+    found = [doubt for i in range(3) for doubt in annotation.doubts(readings[i], GOLD[i], READ[i], 10 + i)]
     assert [(d.sentence, d.kind, d.gold, d.predicted) for d in found] == [
         (10, "type", ("a", 0, 1), ("b", 0, 1)),
         (10, "missed", None, ("a", 2, 3)),
@@ -68,8 +64,8 @@ def test_doubts_are_the_disagreements_by_kind_and_what_the_model_finds_unlikely(
         (12, "spurious", ("a", 0, 1), None),
     ]
     assert all(d.p_gold < d.p_predicted for d in found)
-    unknown = [["B-c", "O", "B-a", "O"], *READ[1:]]  # a type that the model does not have is not judged
-    assert [d.kind for d in annotation.doubts(readings, unknown, READ, range(3))] == ["spurious"]
+    # A type that the model does not have is not judged.
+    assert [d.kind for d in annotation.doubts(readings[0], ["B-c", "O", "O", "B-b"], READ[0], 0)] == ["missed", "spurious"]
 
 
 def test_a_record_tells_the_other_places_of_the_name_and_the_copies():
@@ -97,11 +93,13 @@ def test_a_record_tells_the_other_places_of_the_name_and_the_copies():
         "predicted": mali | {"type": "a"},
         "score": round(float(np.log((2 * 0.9 + 2) / (2 * 0.1))), 6),
         "text": "Mali",
-        "p_gold": 0.1,
-        "p_predicted": 0.9,
-        "elsewhere": [{"name": "mali", "counts": counts, "examples": examples}],
-        "copies": 1,
-        "copies_that_differ": 1,
+        "evidence": {
+            "p_gold": 0.1,
+            "p_predicted": 0.9,
+            "elsewhere": [{"name": "mali", "counts": counts, "examples": examples}],
+            "copies": 1,
+            "copies_that_differ": 1,
+        },
     }
     assert second["score"] == round(float(np.log((2 * 0.6 + 2) / (2 * 0.3 + 1))), 6)
     assert second["gold"] is None and (second["start_word"], second["end_word"], second["text"]) == (1, 2, "Mali")

@@ -107,6 +107,8 @@ def test_doubts_are_listed_written_decided_and_applied(tmp_path, model):
     assert "sentence 0      missed    no entity -> 'sings' per" in done.stdout
     assert f"{path}: 2 places in doubt (missed 2, spurious 0, type 0, border 0) of 2 annotated entities" in done.stdout
     records = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    keys = ["sentence", "start_word", "end_word", "kind", "gold", "predicted", "score", "text"]
+    assert [list(record) for record in records] == [keys, keys]
     assert [(r["sentence"], r["start_word"], r["end_word"], r["gold"], r["predicted"]["type"]) for r in records] == [
         (0, 1, 2, None, "per"),
         (1, 0, 1, None, "per"),

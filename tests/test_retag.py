@@ -20,8 +20,9 @@ CONLL = (
 )
 CSV = 'Note,Sentence #,Word,Tag\n"a,""b",1,"Jean, x","B-per"\n,,"ré\nside",O\n\nc,2,Paris,O\n'
 JSONL = ' {"tags" : ["B-per" ,"O"], "x": {"tags": [1]}, "tokens": ["Jean", "r\\u00e9side"]}\n\n{"tokens":["Paris"],"tags":["O"]}\n'
+JSONL_0 = '{"tags": ["O", "B-e"], "x": {"tags": [1]}, "tokens": ["Jean", "r\\u00e9side"]}'
 SPANS = (
-    '{"text": "Jean réside", "label" :[[0, 4, "per"]], "n": 1.0}\n{"text":"x","label":[],"answer":"reject"}\n{"text":"Paris","label":[]}'
+    '{"text": "Jean réside", "label" :[[0, 4, "per"]], "n": 1.0}\n{"text":"x","label":[],"answer":"reject"}\n{"text": "Paris","label":[]}'
 )
 
 
@@ -36,12 +37,13 @@ SPANS = (
             [("in IN O", "in IN B-geo"), ("Paris NNP B-geo", "Paris NNP I-geo"), ("Texas NNP I-geo", "Texas NNP O")],
         ),
         ("csv", CSV, {0: ["O", "B-a,b"], 1: ["B-geo"]}, [('"B-per"', '"O"'), ('",O', '","B-a,b"'), ("Paris,O", "Paris,B-geo")]),
-        ("jsonl", JSONL, {0: ["O", "B-e"], 1: ["B-geo"]}, [('"B-per" ,"O"', '"O" ,"B-e"'), ('["O"]', '["B-geo"]')]),
+        ("jsonl", JSONL, {0: ["O", "B-e"]}, [(JSONL[: JSONL.index("\n")], JSONL_0)]),
+        ("jsonl", JSONL, {1: ["B-geo"]}, [('{"tokens":["Paris"],"tags":["O"]}', '{"tokens": ["Paris"], "tags": ["B-geo"]}')]),
         (
             "jsonl",
             SPANS,
             {0: ["B-per", "I-per"], 1: ["B-geo"]},
-            [('[0, 4, "per"]', '[0, 11, "per"]'), ('s","label":[]', 's","label":[[0, 5, "geo"]]')],
+            [('"label" :[[0, 4, "per"]]', '"label": [[0, 11, "per"]]'), ('"Paris","label":[]', '"Paris", "label": [[0, 5, "geo"]]')],
         ),
     ],
 )
@@ -84,7 +86,7 @@ def test_spans_as_prodigy_has_them_and_a_record_without_a_list(tmp_path):
 
 def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "x.conll").write_bytes("é O\n".encode("cp1252"))
-    for output, tag, said in (("y.gz", "O", "packed"), ("y", "B-λ", "cannot be written")):
+    for output, tag, said in (("y.gz", "O", "the format of the input"), ("y.conll", "B-λ", "cannot be written")):
         with pytest.raises(InputError, match=said):
             retag(tmp_path / "x.conll", tmp_path / output, {0: [tag]}, format=None, encoding=None, columns=(None, None))
     with pytest.raises(InputError, match="Parquet is read, not written"):
