@@ -242,7 +242,8 @@ def records(found: Sequence[Doubt], sentences: Sequence[Sentence]) -> list[dict]
     else the corpus says of the names."""
     names = {name_of(sentences[d.sentence], span) for d in found for span in (d.gold, d.predicted) if span}
     mentions = Mentions(sentences, names)
-    ranked = sorted(zip(scores(found, sentences, mentions), found, strict=True), key=lambda both: -both[0])
+    rounded = [round(score, 6) for score in scores(found, sentences, mentions)]  # what is alike stays in the corpus's order
+    ranked = sorted(zip(rounded, found, strict=True), key=lambda both: (-both[0], both[1].sentence, both[1].here[1]))
     copies: dict[str, list[int]] = defaultdict(list)
     for number, sentence in enumerate(sentences):
         copies["\0".join(sentence.words)].append(number)
@@ -265,7 +266,7 @@ def records(found: Sequence[Doubt], sentences: Sequence[Sentence]) -> list[dict]
                 "kind": doubt.kind,
                 "gold": _entity(sentence, doubt.gold),
                 "predicted": _entity(sentence, doubt.predicted),
-                "score": round(score, 6),
+                "score": score,
                 "text": " ".join(sentence.words[first:end]),
                 "evidence": {
                     "p_gold": round(doubt.p_gold, 6),
