@@ -1,11 +1,14 @@
-"""Report what is in an annotated corpus before training on it: python check.py --help"""
+"""Report what is in an annotated corpus before training on it, and which of its annotations may be wrong: python check.py --help"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ner.config import READING_KEYS, Config
 from ner.errors import InputError, run_main
@@ -13,7 +16,11 @@ from ner.flags import REQUIRED, key, parse
 from ner.formats import Documents, Format
 from ner.sentences import Sentence, conflicts, entity_spans
 
+if TYPE_CHECKING:
+    from ner.inference import Tagger
+
 FEW = 20  # training entities of a type that are too few to learn it well
+SHOWN = 20  # annotations in doubt on the terminal
 
 Splits = dict[str, list[Sentence]]
 
@@ -21,7 +28,8 @@ Splits = dict[str, list[Sentence]]
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Report what an annotated corpus holds and what training on it will take: entity types, documents, copies, the encoder's word
-    pieces, and the updates and the time of train.py without a setting."""
+    pieces, and the updates and the time of train.py without a setting. Or, with --ckpt or --folds, list the annotations of a file that are
+    most likely to be wrong; and with --apply, write the file with the corrections that were decided."""
 
     file: str = key(REQUIRED, "The annotated file: the training file if --validation is given, else one that is split.", positional=True)
     validation: str | None = key(None, "Validation file.", path=True)
@@ -33,12 +41,25 @@ class Arguments:
     tag_column: int | None = key(None, "Column of the tags, if the file is conll. Without it: the last.", low=1, high=1000)
     encoder: str = key(Config.encoder, "The checkpoint whose word pieces are counted: a folder, or a name on the Hugging Face hub.")
     row_length: int | None = key(None, "Word pieces per row. Without it: chosen from the file as in training.", low=8, high=2**15)
+    ckpt: str | None = key(None, "List the annotations that this trained model doubts.", group="annotations that may be wrong", path=True)
+    folds: int | None = key(
+        None, "The same with this many models, trained here: each judges the part of the file that it has not seen.", low=2, high=20
+    )
+    json: str | None = key(None, "Write all of the list to this file, a JSON object a line.", path=True)
+    html: str | None = key(None, "Write a self-contained page: the list, to filter, to decide and to export the decisions.", path=True)
+    apply: str | None = key(None, "Decisions that the page exported: write the corpus with them to --output.", path=True)
+    output: str | None = key(None, "The corrected file, in the format of FILE. All else in it stays as it was.", path=True)
 
 
 def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
+    refuse_combinations(given)
     from ner.progress import say
 
+    if given.apply:
+        return apply(given, say)
+    if given.ckpt or given.folds:
+        return list_doubts(given, say)
     config = config_of(given)
     splits = load(config, say)
     for line in (*corpus_lines(splits), *split_lines(splits), *encoder_lines(splits, config)):
@@ -145,6 +166,128 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
     devices = strategy.choose("none", workers=False)
     seconds = throughput.guess(devices, encoder, config.rows * train.row_length)
     yield f"time: roughly {budget.in_words(budget.seconds(config, train, validation, seconds))} here, by the speed of matrix products"
+
+
+# --- annotations that may be wrong ------------------------------------------------------------------------------------
+
+
+def refuse_combinations(given: Arguments) -> None:
+    """Refuse flags that do not go together."""
+    asked = [f"--{name}" for name in ("ckpt", "folds", "apply") if getattr(given, name)]
+    if len(asked) > 1:
+        raise InputError(f"{' and '.join(asked)} do not go together", hint="give one of them")
+    if (given.json or given.html) and asked not in (["--ckpt"], ["--folds"]):
+        raise InputError("--json and --html hold the annotations in doubt", hint="give --ckpt DIR or --folds K too")
+    if bool(given.apply) != bool(given.output):
+        raise InputError("--apply and --output go together", hint="give both: the decisions, and the corrected file to write")
+    if asked and (given.validation or given.test):
+        raise InputError(f"--validation and --test do not go with {asked[0]}", hint="check one file at a time")
+    if given.output and os.path.realpath(given.output) == os.path.realpath(given.file):
+        raise InputError("--output is the file itself", hint="name another file: the decisions are about this one", path=given.output)
+
+
+def one_file(given: Arguments, say) -> list[Sentence]:
+    """The sentences of FILE, in IOB2."""
+    from ner import dataset
+
+    if dataset.has_splits(given.file):
+        raise InputError("the annotations of one file are checked at a time", hint="give a file that exists", path=given.file)
+    return dataset.read(given.file, Config(**{name: getattr(given, name) for name in READING_KEYS}), say)
+
+
+def list_doubts(given: Arguments, say) -> int:
+    """The annotations that are most likely to be wrong, on the terminal and in files."""
+    from ner import report
+    from ner.inference import Tagger, model_folder
+
+    if given.ckpt:
+        model_folder(given.ckpt)
+    for path in (given.json, given.html):
+        report.check_target(path)
+    sentences = one_file(given, say)
+    from ner import annotation
+
+    if given.ckpt:
+        found = annotation.check(Tagger.load(given.ckpt), sentences, range(len(sentences)), say)
+        judge = given.ckpt
+    else:
+        found = [
+            doubt
+            for tagger, part in fold_models(given, sentences, say)
+            for doubt in annotation.check(tagger, [sentences[i] for i in part], part, say)
+        ]
+        judge = f"{given.folds} models, each on sentences that it has not seen"
+    records = annotation.records(found, sentences)
+    entities = sum(len(entity_spans(sentence.tags)) for sentence in sentences)
+    kinds = Counter(record["kind"] for record in records)
+    numbers = ", ".join(f"{kind} {kinds[kind]:,}" for kind in annotation.KINDS)
+    details = {"corpus": given.file, "model": judge, "annotated entities": f"{entities:,}", "in doubt": f"{len(records):,} ({numbers})"}
+    if given.json:
+        report.write_jsonl(given.json, [{key: value for key, value in record.items() if key != "evidence"} for record in records])
+    if given.html:
+        report.write_annotation_html(given.html, records, sentences, details)
+    for record in records[:SHOWN]:
+        say(line_of(record))
+    say(f"{given.file}: {len(records):,} places in doubt ({numbers}) of {entities:,} annotated entities; the likeliest errors stand first")
+    return 0
+
+
+def line_of(record: dict) -> str:
+    """A doubt in a line."""
+    annotated, read = ("no entity" if e is None else f"{e['text']!r} {e['type']}" for e in (record["gold"], record["predicted"]))
+    counts = [
+        f"{e['name']}: {', '.join(f'{t} {n:,}' for t, n in e['counts'].items())}" for e in record["evidence"]["elsewhere"] if e["counts"]
+    ]
+    elsewhere = f"  (elsewhere {'; '.join(counts)})" if counts else ""
+    return f"{record['score']:6.2f}  sentence {record['sentence']:<6} {record['kind']:<9} {annotated} -> {read}{elsewhere}"
+
+
+def fold_models(given: Arguments, sentences: list[Sentence], say) -> Iterator[tuple[Tagger, list[int]]]:
+    """K models, each trained by the rule of train.py on all of the corpus but a part; and the numbers of the sentences of this part."""
+    from ner.strategy import import_tensorflow
+
+    import_tensorflow()
+    import train
+    from ner import annotation, formats
+    from ner.inference import Tagger
+
+    parts = annotation.folds(sentences, given.folds or 0)
+    if not all(parts):
+        what = f"{sum(map(bool, parts))} documents or different sentences, fewer than --folds {given.folds}"
+        raise InputError(what, hint="give a smaller number", path=given.file)
+    for number, part in enumerate(parts, 1):
+        judged = set(part)
+        say(f"fold {number} of {len(parts)}: trains on {len(sentences) - len(part):,} sentences and judges {len(part):,}")
+        with tempfile.TemporaryDirectory(prefix="ner-fold-") as folder:
+            files = {"train": f"{folder}/train.jsonl", "validation": f"{folder}/judged.jsonl"}
+            formats.write(files["train"], [sentence for i, sentence in enumerate(sentences) if i not in judged])
+            formats.write(files["validation"], [sentences[i] for i in part])
+            flags = {**files, "encoder": given.encoder, "output": f"{folder}/run", "row-length": given.row_length}
+            # One validation, after the last update: no model is chosen by the sentences that it is to judge.
+            flags["validate-every"] = 10**9
+            try:
+                train.main([text for name, value in flags.items() if value for text in (f"--{name}", str(value))])
+            except InputError as error:
+                raise InputError(f"fold {number}: {error.what}", hint=error.hint, path=given.file) from None
+            yield Tagger.load(f"{folder}/run"), part
+
+
+def apply(given: Arguments, say) -> int:
+    """Write the corpus as it was decided, and say each change."""
+    from pathlib import Path
+
+    from ner import decisions, report
+    from ner.retag import retag
+
+    report.check_target(given.output)
+    sentences, path = one_file(given, say), Path(str(given.apply))
+    wanted, lines = decisions.applied(sentences, decisions.read(path), path)
+    columns = given.word_column, given.tag_column
+    retag(Path(given.file), Path(str(given.output)), wanted, format=given.format, encoding=given.encoding, columns=columns)
+    for line in lines:
+        say(line)
+    say(f"{given.output}: {len(lines):,} changes in {len(wanted):,} sentences; all else is as in {given.file}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -21,8 +21,11 @@ _EMPTY_NODE = re.compile(r"\d+\.\d+")
 _columns = re.compile(r"[^ \t]+").findall
 
 
-def read(text: str, path: Path, word_column: int | None = None, tag_column: int | None = None) -> list[Sentence]:
-    """The sentences of a text. ``word_column`` and ``tag_column`` count from 1; None is the first and the last column.
+def read(
+    text: str, path: Path, word_column: int | None = None, tag_column: int | None = None, places: list[tuple[int, int]] | None = None
+) -> list[Sentence]:
+    """The sentences of a text. ``word_column`` and ``tag_column`` count from 1; None is the first and the last column. ``places`` is given
+    where each word's tag is: its line, from 1, and its column, from 0.
 
     Raises:
         InputError: a line is not valid. ``path`` is the file that the message names.
@@ -65,6 +68,8 @@ def read(text: str, path: Path, word_column: int | None = None, tag_column: int 
             sentences.append(Sentence(words, tags))
         words.append(known_words[word])
         tags.append(known_tags[tag])
+        if places is not None:
+            places.append((line, tag_at))
     if word_column is None and width > 2 and sentences and all(map(_counts, sentences)):
         raise InputError("the first column counts the words", hint="say where they are: --word-column 2", path=path)
     return _in_documents(sentences, documents, path)

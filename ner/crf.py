@@ -61,6 +61,11 @@ class CRFHead(LinearHead):
             confidence.append(marginals(scores, transitions, start, end)[np.arange(len(best)), best].tolist())
         return tags, confidence
 
+    def chain(self) -> tuple[np.ndarray, np.ndarray]:
+        """The learnt transitions, as ``LinearHead.chain``."""
+        legal, _ = super().chain()
+        return legal + np.concatenate([self.transitions.numpy(), self.start.numpy()[None]]), self.end.numpy()
+
     def tensors(self) -> list[Tensor]:
         """The linear head's, and the transitions in a file of their own, since Hugging Face's class has no place for them."""
         own = {"crf.transitions": self.transitions, "crf.start": self.start, "crf.end": self.end}

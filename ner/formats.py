@@ -49,7 +49,7 @@ _DOCUMENT = ("document_id", "doc_id")  # the names of the csv column and the JSO
 
 # cp1252 leaves five bytes undefined (81 8d 8f 90 9d). They become the C1 control characters of the same number, as in the WHATWG's
 # windows-1252, so that every byte string can be read.
-_CP1252 = "".join(bytes([i]).decode("cp1252", "ignore") or chr(i) for i in range(256))
+CP1252 = "".join(bytes([i]).decode("cp1252", "ignore") or chr(i) for i in range(256))
 
 
 def read(
@@ -76,7 +76,7 @@ def read(
         InputError: the file cannot be read or is not valid in its format. Names the 1-based line where there is one.
     """
     path = Path(path)
-    if (format or SUFFIXES.get(_suffix(path))) == "parquet":
+    if (format or SUFFIXES.get(suffix_of(path))) == "parquet":
         if word_column or tag_column:
             _refuse_column_flags("parquet", path)
         sentences = parquet.read(path, tag_names)
@@ -88,15 +88,21 @@ def read(
 
 
 def _read_text(path: Path, format: str | None, encoding: str | None, word_column: int | None, tag_column: int | None) -> list[Sentence]:
-    text = _text(path, encoding)
-    name = _format_of(path, format)
-    if format is None and name == "jsonl" and spans.is_record(next(_objects(text, path))[1]):
-        name = "spans"
+    text, name = text_of(path, format, encoding)
     if name == "conll":
         return conll.read(text, path, word_column, tag_column)
     if word_column or tag_column:
         _refuse_column_flags(name, path)
     return FORMATS[name][0](text, path)
+
+
+def text_of(path: Path, format: str | None, encoding: str | None) -> tuple[str, str]:
+    """The text of a file that is not Parquet, and the name of its format."""
+    text = _text(path, encoding)
+    name = _format_of(path, format)
+    if format is None and name == "jsonl" and spans.is_record(next(objects(text, path))[1]):
+        name = "spans"
+    return text, name
 
 
 def _refuse_column_flags(name: str, path: Path) -> NoReturn:
@@ -106,7 +112,7 @@ def _refuse_column_flags(name: str, path: Path) -> NoReturn:
 
 def is_known(path: Path) -> bool:
     """Whether a file's suffix tells its format."""
-    return _suffix(path) in SUFFIXES
+    return suffix_of(path) in SUFFIXES
 
 
 def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format: str | None = None) -> None:
@@ -127,7 +133,7 @@ def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format
     if not path.parent.is_dir():
         raise InputError(f"cannot be written (no such folder: {path.parent})", hint=hint, path=path)
     try:
-        with files.replacing(path) as replacing, _packing(replacing, path) as file:
+        with files.replacing(path) as replacing, packing(replacing, path) as file:
             number, before = 0, None
             for number, sentence in enumerate(sentences, 1):
                 file.write(_checked_text(sentence, number, before, text_of, path).encode())
@@ -138,10 +144,10 @@ def write(path: str | os.PathLike[str], sentences: Iterable[Sentence], *, format
         raise InputError(f"cannot be written ({getattr(error, 'strerror', None) or error})", hint=hint, path=path) from error
 
 
-def _packing(file: BinaryIO, path: Path) -> contextlib.AbstractContextManager[Any]:
+def packing(file: BinaryIO, path: Path) -> contextlib.AbstractContextManager[Any]:
     """The file to write to, whose bytes reach ``file`` packed where the path's name says so."""
     # The same sentences give the same bytes: neither a name nor a time is kept.
-    return gzip.GzipFile("", "wb", fileobj=file, mtime=0) if _is_gzip(path) else contextlib.nullcontext(file)
+    return gzip.GzipFile("", "wb", fileobj=file, mtime=0) if is_gzip(path) else contextlib.nullcontext(file)
 
 
 def _checked_text(sentence: Sentence, number: int, before: str | None, text_of: Write, path: Path) -> str:
@@ -157,7 +163,7 @@ def _format_of(path: Path, format: str | None) -> str:
     """The format named or, without a name, that of the file's suffix."""
     if format is not None and format not in NAMES:
         raise InputError(f"unknown format {format!r}", hint=f"choose one of {', '.join(NAMES)}", path=path)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     name = format or SUFFIXES.get(suffix)
     if name is None:
         what = f"the suffix {suffix!r} does not tell the format" if suffix else "no suffix to tell the format"
@@ -165,12 +171,12 @@ def _format_of(path: Path, format: str | None) -> str:
     return name
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
     """The suffix in small letters; of a file packed by gzip, the one before ``.gz``."""
-    return (path.with_suffix("") if _is_gzip(path) else path).suffix.lower()
+    return (path.with_suffix("") if is_gzip(path) else path).suffix.lower()
 
 
-def _is_gzip(path: Path) -> bool:
+def is_gzip(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
@@ -184,8 +190,8 @@ def _text(path: Path, encoding: str | None) -> str:
     except (OSError, ValueError) as error:
         what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError(what, hint="give an existing file that you may read", path=path) from None
-    if _is_gzip(path):
-        data = _unpacked(data, path)
+    if is_gzip(path):
+        data = unpacked(data, path)
     for magic, name in _PACKED.items():
         if data.startswith(magic):
             hint = "unpack it and give the file inside" + (", or add .gz to its name" if name == "gzip" else "")
@@ -203,7 +209,7 @@ def _text(path: Path, encoding: str | None) -> str:
     return text if "\n" in text else text.replace("\r", "\n")
 
 
-def _unpacked(data: bytes, path: Path) -> bytes:
+def unpacked(data: bytes, path: Path) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
@@ -237,13 +243,14 @@ def _guess(data: bytes, path: Path) -> str:
             what = f"byte 0x{data[error.start]:02x} breaks a file that is otherwise UTF-8"
             line = data.count(b"\n", 0, error.start) + 1
             raise InputError(what, hint="repair it or name its --encoding", path=path, line=line) from None
-        return codecs.charmap_decode(data, "strict", _CP1252)[0]
+        return codecs.charmap_decode(data, "strict", CP1252)[0]
 
 
 # --- csv: a word per row ----------------------------------------------------------------------------------------------
 
 
-def _read_csv(text: str, path: Path) -> list[Sentence]:
+def read_csv(text: str, path: Path, places: list[tuple[int, int, int]] | None = None) -> list[Sentence]:
+    """``places`` is given where each word's tag is: the first and the last line of its row, from 1, and its column, from 0."""
     # Python's csv module is as fast here as pandas (0.5 s for a million rows), strict about quotes, and it counts physical lines.
     # newline="\n" keeps every other character, \x85 and a lone \r among them, inside words.
     rows = csv.reader(io.StringIO(text, newline="\n"), strict=True)
@@ -256,7 +263,8 @@ def _read_csv(text: str, path: Path) -> list[Sentence]:
     end = 0  # the last physical line of the rows so far
     try:
         header = next(rows, [])
-        width, cells = len(header), itemgetter(*_columns(header, path))
+        columns = _columns(header, path)
+        width, tag_at, cells = len(header), columns[2], itemgetter(*columns)
         document_at = _document_column(header, path)
         end = rows.line_num
         for row in rows:
@@ -284,6 +292,8 @@ def _read_csv(text: str, path: Path) -> list[Sentence]:
             previous = number
             words.append(known_words[word])
             tags.append(known_tags[tag])
+            if places is not None:
+                places.append((line, end, tag_at))
     except csv.Error as error:
         what = f"a row that is not CSV ({str(error).partition(' - ')[0]})"
         hint = "balance its quotes (write a quote inside a quoted field twice) and end rows with line feeds"
@@ -339,20 +349,20 @@ def _csv_rows(sentence: Sentence, number: int, before: str | None) -> str:
     columns = (*_CSV_COLUMNS, _DOCUMENT[0]) if sentence.document else _CSV_COLUMNS
     header = ",".join(columns) + "\r\n" if number == 1 else ""
     # The document stands on the first row of the sentence.
-    ends = chain([f",{_csv_cell(sentence.document)}"], repeat(",")) if sentence.document else repeat("")
+    ends = chain([f",{csv_cell(sentence.document)}"], repeat(",")) if sentence.document else repeat("")
     pairs = zip(sentence.words, sentence.tags, strict=True)
-    rows = (f",{_csv_cell(word)},{_csv_cell(tag)}{end}\r\n" for (word, tag), end in zip(pairs, ends, strict=False))
+    rows = (f",{csv_cell(word)},{csv_cell(tag)}{end}\r\n" for (word, tag), end in zip(pairs, ends, strict=False))
     return f"{header}Sentence: {number}" + "".join(rows)
 
 
-def _csv_cell(text: str) -> str:
+def csv_cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in '",\r\n') else text
 
 
 # --- jsonl and spans: a JSON object per line --------------------------------------------------------------------------
 
 
-def _objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON object of each line that is not blank, with the 1-based number of the line."""
     for line, row in enumerate(text.split("\n"), 1):
         if not row.strip(" \t\r\n"):
@@ -369,11 +379,11 @@ def _objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _read_jsonl(text: str, path: Path) -> list[Sentence]:
-    return [_sentence(_from_tokens, record, path, line) for line, record in _objects(text, path)]
+    return [_sentence(_from_tokens, record, path, line) for line, record in objects(text, path)]
 
 
 def _read_spans(text: str, path: Path) -> list[Sentence]:
-    return [_sentence(spans.from_record, record, path, line) for line, record in _objects(text, path) if spans.is_accepted(record)]
+    return [_sentence(spans.from_record, record, path, line) for line, record in objects(text, path) if spans.is_accepted(record)]
 
 
 def _sentence(convert: Callable[[dict[str, Any]], Sentence], record: dict[str, Any], path: Path, line: int) -> Sentence:
@@ -423,7 +433,7 @@ def _spans_line(sentence: Sentence, number: int, before: str | None) -> str:
 Read = Callable[[str, Path], list[Sentence]]
 Write = Callable[[Sentence, int, str | None], str]
 FORMATS: dict[str, tuple[Read, Write]] = {
-    "csv": (_read_csv, _csv_rows),
+    "csv": (read_csv, _csv_rows),
     "conll": (conll.read, conll.lines),
     "jsonl": (_read_jsonl, _jsonl_line),
     "spans": (_read_spans, _spans_line),

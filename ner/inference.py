@@ -49,12 +49,17 @@ def tag(predict, strategy, windows: Windows, head, sentences: Sequence[Sequence[
     """
     tags: list[list[str]] = []
     confidence: list[list[float]] = []
-    for first, end in blocks(windows.units, block):
-        part = windows.of_sentences(first, end)
-        more = head.decode(predict_words(predict, strategy, part, len(head.tags)), sentences[first:end], iob2=iob2)
+    for first, end, found in in_blocks(predict, strategy, windows, len(head.tags), block):
+        more = head.decode(found, sentences[first:end], iob2=iob2)
         tags += more[0]
         confidence += more[1]
     return tags, confidence
+
+
+def in_blocks(predict, strategy, windows: Windows, num_tags: int, block: int = BLOCK) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The sentences [first, end) of each block, and what the head decodes for their words (``predict_words``)."""
+    for first, end in blocks(windows.units, block):
+        yield first, end, predict_words(predict, strategy, windows.of_sentences(first, end), num_tags)
 
 
 def blocks(units: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
@@ -138,12 +143,19 @@ class Tagger:
         Tags of a model trained here are legal IOB2 (ner.decoding). A model from elsewhere may be otherwise: each word has its
         likeliest.
         """
+        return tag(self.predict, self.strategy, self._windows(sentences, documents), self.head, sentences, iob2=self.trained_here)
+
+    def scores(self, sentences: Sequence[Sequence[str]], documents: Sequence[str] | None = None) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Sentences as in ``tag`` -> block by block, the sentences [first, end) and what the head decodes: float32 [words, tags]."""
+        return in_blocks(self.predict, self.strategy, self._windows(sentences, documents), len(self.tags))
+
+    def _windows(self, sentences: Sequence[Sequence[str]], documents: Sequence[str] | None) -> Windows:
         windows = self.word_pieces.encode(sentences, self.row_length, documents=documents if self.context == "document" else None)
         if not self.trained_here:  # it does not say what rows it was trained in, so no sentence that fits its places is cut
             windows = windows.tightened()
         self.cut_words += windows.cut_words
         self.neighbours += len(windows.bounds) - len(windows.units)
-        return tag(self.predict, self.strategy, windows, self.head, sentences, iob2=self.trained_here)
+        return windows
 
     def __call__(self, texts: Sequence[str], *, split_at_white_space: bool = False, documents: Sequence[str] | None = None) -> list[Tagged]:
         """Tag running texts. Words are split as the corpus is (punctuation apart), or at white space only. documents: as in ``tag``."""

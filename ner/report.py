@@ -18,6 +18,7 @@ from pathlib import Path
 from ner import files
 from ner.errors import InputError, printable
 from ner.scoring import ERROR_CLASSES, MODE, STRICT_MODE, Evaluation, Pairing, Sentences
+from ner.sentences import Sentence, entity_spans
 
 
 def check_target(path: str | None) -> None:
@@ -58,6 +59,43 @@ def write_json(path: str | os.PathLike, mapping: Mapping) -> None:
     _write(path, json.dumps(mapping, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_jsonl(path: str | os.PathLike, records: Sequence[Mapping]) -> None:
+    """Write a JSON object a line.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    _write(path, "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records))
+
+
+def write_annotation_html(path: str | os.PathLike, records: Sequence[Mapping], sentences: Sequence[Sentence], details: Mapping) -> None:
+    """Write one self-contained page with the annotations in doubt, to filter, to decide and to export.
+
+    records: of ``ner.annotation``; sentences: of the whole corpus; details: lines about the check.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    places = sorted({record["sentence"] for record in records})
+    spans = {number: entity_spans(sentences[number].tags) for number in places}
+    title = "Annotations in doubt"
+    data = {
+        "title": title,
+        "details": dict(details),
+        "types": sorted({tag[2:] for sentence in sentences for tag in sentence.tags if tag != "O"}),
+        "items": list(records),
+        "sentences": {
+            number: {
+                "words": sentences[number].words,
+                "entities": [dict(zip(("type", "start_word", "end_word"), s, strict=True)) for s in found],
+            }
+            for number, found in spans.items()
+        },
+        "id": hashlib.blake2b(json.dumps([*records], sort_keys=True).encode(), digest_size=8).hexdigest(),
+    }
+    write_page(path, "annotation.html", title, data)
+
+
 def write_html(path: str | os.PathLike, evaluation: Evaluation, *, title: str, details: Mapping[str, str] | None = None) -> None:
     """Write one self-contained page: scores, confusion, error classes and every sentence, with filters and search.
 
@@ -87,14 +125,26 @@ def write_html(path: str | os.PathLike, evaluation: Evaluation, *, title: str, d
             for words, pairings, confidence in zip(evaluation.words, evaluation.pairings, sure, strict=True)
         ],
     }
-    template = resources.files("ner").joinpath("report.html").read_text("utf-8")
+    write_page(path, "report.html", title, data)
+
+
+def write_page(path: str | os.PathLike, template: str, title: str, data: Mapping) -> None:
+    """Write a page of ``ner/TEMPLATE`` that shows ``data``, which its script reads as JSON; style and script are in it.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    folder = resources.files("ner")
+    text = folder.joinpath(template).read_text("utf-8")
+    for name, file in (("style", "page.css"), ("script", "page.js")):
+        text = text.replace(f"{{{{{name}}}}}", folder.joinpath(file).read_text("utf-8"))
     parts = {
         "title": html.escape(printable(title)),
-        "policy": _policy(template),
+        "policy": _policy(text),
         # ASCII, so U+2028 and unpaired surrogates are escaped too; no "<", so nothing in it can end the script element.
         "data": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     }
-    _write(path, re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template))
+    _write(path, re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text))
 
 
 def field(text: str) -> str:

@@ -37,11 +37,8 @@ def from_record(record: Record) -> Sentence:
     Raises:
         InvalidSentence: the record lacks a key, or a span is not in the text, overlaps another or covers no word.
     """
-    text = record.get("text")
-    if not isinstance(text, str):
-        raise InvalidSentence('"text" is missing or not a string')
-    spans = _spans(record, text)
-    words = _cut(_words(record, text), sorted({edge for start, end, _ in spans for edge in (start, end)}))
+    words, spans = words_and_spans(record)
+    text = record["text"]
     starts = [start for _, start, _ in words]
     tags = ["O"] * len(words)
     for start, end, label in spans:
@@ -53,19 +50,34 @@ def from_record(record: Record) -> Sentence:
     return Sentence([word for word, _, _ in words], tags, document)
 
 
+def words_and_spans(record: Record) -> tuple[list[tuple[str, int, int]], list[tuple[int, int, str]]]:
+    """The words of a text as ``(word, start, end)`` and its spans as ``(start, end, label)``, in its order; raises as `from_record`."""
+    text = record.get("text")
+    if not isinstance(text, str):
+        raise InvalidSentence('"text" is missing or not a string')
+    spans = _spans(record, text)
+    return _cut(_words(record, text), sorted({edge for start, end, _ in spans for edge in (start, end)})), spans
+
+
 def _spans(record: Record, text: str) -> list[tuple[int, int, str]]:
     """``(start, end, label)`` in the order of the text, without white space at the ends. Overlaps are refused."""
-    lists = [record[key] for key in ("spans", "entities", "labels", "label") if isinstance(record.get(key), list)]
-    if not lists and "answer" not in record:  # Prodigy may leave an empty list out
+    key = list_key(record)
+    if key is None and "answer" not in record:  # Prodigy may leave an empty list out
         raise InvalidSentence('no list "label", "labels", "entities" or "spans"')
-    spans = sorted(_span(span, text) for span in (lists[0] if lists else []))
+    spans = sorted(span_of(span, text) for span in (record[key] if key else []))
     for (_, end, _), (start, _, _) in zip(spans, spans[1:], strict=False):
         if start < end:
             raise InvalidSentence(f"spans that overlap at character {start}")
     return spans
 
 
-def _span(span: object, text: str) -> tuple[int, int, str]:
+def list_key(record: Record) -> str | None:
+    """The key of the list with the spans; None if there is none."""
+    return next((key for key in ("spans", "entities", "labels", "label") if isinstance(record.get(key), list)), None)
+
+
+def span_of(span: object, text: str) -> tuple[int, int, str]:
+    """One entry of the list as ``(start, end, label)``, without white space at the ends."""
     if isinstance(span, dict):
         start, end = (span.get(edge, span.get(f"{edge}_offset")) for edge in ("start", "end"))
         span = [start, end, span.get("label")]

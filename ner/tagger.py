@@ -63,6 +63,11 @@ class LinearHead(keras.layers.Layer):
         """
         return decoding.decode(found, sentences, self.tags, iob2=iob2)
 
+    def chain(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is added to the words' scores for neighbouring tags, [tags + 1, tags], last row for the first tag; and for the last, [tags].
+        -inf where IOB2 does not allow it."""
+        return np.where(decoding.legal_steps(self.tags), 0.0, -np.inf), np.zeros(len(self.tags))
+
     def tensors(self) -> list[Tensor]:
         """Where the variables stand in a checkpoint."""
         return [Tensor(["classifier.weight"], self.tag_kernel, transposed=True), Tensor(["classifier.bias"], self.tag_bias)]

@@ -101,6 +101,24 @@ def to_iob2(sentences: Sequence[Sentence], path: str | os.PathLike[str] | None =
     _refuse(flat, plain_b, f"in IOB1 an entity opens with B- only right after another of its type, and {counts}", "write I- there")
 
 
+def from_iob2(tags: Sequence[str], scheme: str) -> list[str]:
+    """The IOB2 tags of one sentence in another scheme that `to_iob2` names."""
+    if scheme == "IOB2":
+        return list(tags)
+    found = []
+    for before, tag, after in zip(["O", *tags[:-1]], tags, [*tags[1:], "O"], strict=True):
+        prefix, type_ = tag[0], tag[2:]
+        if tag == "O":
+            found.append(tag)
+        elif scheme == "IOB1":
+            found.append(f"{'B' if prefix == 'B' and before[2:] == type_ else 'I'}-{type_}")
+        else:
+            last, single = ("E", "S") if scheme == "IOBES" else ("L", "U")
+            ends = after != f"I-{type_}"
+            found.append(f"{(single if ends else 'B') if prefix == 'B' else (last if ends else 'I')}-{type_}")
+    return found
+
+
 class _Flat(NamedTuple):
     """All words of all sentences, one after another. The arrays have the shape [words]."""
 
