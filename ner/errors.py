@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 import traceback
@@ -25,6 +26,10 @@ class InputError(Exception):
         self.what, self.hint, self.path, self.line = what, hint, path, line
         where = "" if path is None else printable(os.fspath(path)) + (f":{line}" if line else "") + ": "
         super().__init__(f"{where}{printable(what)}; {printable(hint)}")
+
+    def __reduce__(self):
+        """To be raised again in another process."""
+        return functools.partial(InputError, self.what, hint=self.hint, path=self.path, line=self.line), ()
 
 
 class RunStopped(Exception):

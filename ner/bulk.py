@@ -1,0 +1,128 @@
+"""The output folder of tag.py: job.json (what is done, and at the end how many rows), data/, rejected/, and checkpoint/ until it is done.
+
+Ray writes, for each file of data/ and rejected/, one of the same name to checkpoint/ with the places of its rows: before as
+NAME.pending.parquet, then as NAME.parquet. A row is done if its place stands in a NAME.parquet.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ner.errors import InputError
+from ner.rows import open_filesystem
+
+if TYPE_CHECKING:
+    import pyarrow
+
+PENDING, DONE = ".pending.parquet", ".parquet"
+FOLDERS = ("data", "rejected")
+
+
+class Output:
+    """The folder, local or at an address that pyarrow opens."""
+
+    def __init__(self, path: str):
+        self.path = path.rstrip("/")
+        self.filesystem, self.root = open_filesystem(self.path)
+        self._counted: dict[str, int] = {}
+
+    def begin(self, job: dict[str, str], *, resume: bool) -> dict | None:
+        """Start the job, or take it up where it was left. The counts of a job that is done, else None.
+
+        job: what the output depends on, in texts.
+
+        Raises InputError where the folder is not empty, unless ``resume`` and it holds this job.
+        """
+        names = {info.base_name for info in self._infos("")}
+        if names and not resume:
+            hint = "give another --output, or continue what it holds with --resume"
+            raise InputError("the output is not empty", hint=hint, path=self.path)
+        if not names:
+            self._write(job)
+            return None
+        if "job.json" not in names:
+            raise InputError("not the output of tag.py: no job.json", hint="give another --output", path=self.path)
+        with self.filesystem.open_input_stream(f"{self.root}/job.json") as file:
+            found = json.loads(file.read())
+        different = [name for name, value in job.items() if found.get(name) != value]
+        if different:
+            hint = "continue with what it began with, or give another --output"
+            raise InputError(f"the job in it differs in {', '.join(different)}", hint=hint, path=self.path)
+        if "rows" not in found:
+            self.clean()
+            return None
+        self._delete_checkpoint()
+        return found
+
+    def clean(self) -> int:
+        """Undo writes that a kill interrupted. How many were thought done and are not: 0, but for what no kill alone explains."""
+        checkpoints = self._names("checkpoint")
+        pending = {name.removesuffix(PENDING) for name in checkpoints if name.endswith(PENDING)}
+        done = {name.removesuffix(DONE) for name in checkpoints if not name.endswith(PENDING)}
+        written = {name.removesuffix(DONE) for folder in FOLDERS for name in self._names(folder)}
+        # A pending write may be the second of a file that was done: its first worker died before it could say so.
+        false = {name for name in done if name in pending or name not in written}
+        for name in false:
+            self.filesystem.delete_file(f"{self.root}/checkpoint/{name}{DONE}")
+        for folder in FOLDERS:
+            for name in self._names(folder):
+                if name.removesuffix(DONE) not in done - false:
+                    self.filesystem.delete_file(f"{self.root}/{folder}/{name}")
+        for name in pending:
+            self.filesystem.delete_file(f"{self.root}/checkpoint/{name}{PENDING}")
+        return len(false)
+
+    def rows_done(self) -> int:
+        """How many rows are done so far; each file's count is read once."""
+        for name in self._names("checkpoint"):
+            if not name.endswith(PENDING) and name not in self._counted:
+                self._counted[name] = self._rows("checkpoint", name)
+        return sum(self._counted.values())
+
+    def finish(self, job: dict[str, str]) -> dict:
+        """Note that the job is done, with its counts of rows and rejected rows; then delete checkpoint/."""
+        counts = {folder: sum(self._rows(folder, name) for name in self._names(folder)) for folder in FOLDERS}
+        done = {**job, "rows": counts["data"], "rejected": counts["rejected"]}
+        self._write(done)
+        self._delete_checkpoint()
+        return done
+
+    def write(self, name: str, table: pyarrow.Table) -> None:
+        """Write tagged rows to data/NAME, and those with a reason to rejected/NAME. table: what ``ner.engine.Worker`` gives."""
+        import pyarrow.compute as pc
+        from pyarrow import parquet
+
+        tagged = pc.is_null(table["reason"])
+        for folder, wanted, dropped in (("data", tagged, ("place", "source", "reason")), ("rejected", pc.invert(tagged), ())):
+            columns = [c for c in table.column_names if c not in dropped] if dropped else ["id", "source", "reason"]
+            rows = table.filter(wanted).select(columns)
+            if rows.num_rows:
+                self.filesystem.create_dir(f"{self.root}/{folder}", recursive=True)
+                parquet.write_table(rows, f"{self.root}/{folder}/{name}", filesystem=self.filesystem)
+
+    def _infos(self, folder: str) -> list[Any]:
+        """What stands in a folder of the output, names that begin with a dot left out."""
+        from pyarrow import fs
+
+        selector = fs.FileSelector(f"{self.root}/{folder}".rstrip("/"), allow_not_found=True)
+        return [info for info in self.filesystem.get_file_info(selector) if not info.base_name.startswith(".")]
+
+    def _names(self, folder: str) -> list[str]:
+        return [info.base_name for info in self._infos(folder) if info.base_name.endswith(DONE)]
+
+    def _rows(self, folder: str, name: str) -> int:
+        from pyarrow import parquet
+
+        return parquet.read_metadata(f"{self.root}/{folder}/{name}", filesystem=self.filesystem).num_rows
+
+    def _write(self, content: dict) -> None:
+        """Replace job.json: a reader sees the old one or the new one."""
+        self.filesystem.create_dir(self.root, recursive=True)
+        with self.filesystem.open_output_stream(f"{self.root}/.job.json.partial") as file:
+            file.write(json.dumps(content, indent=1).encode())
+        self.filesystem.move(f"{self.root}/.job.json.partial", f"{self.root}/job.json")
+
+    def _delete_checkpoint(self) -> None:
+        if any(info.base_name == "checkpoint" for info in self._infos("")):
+            self.filesystem.delete_dir(f"{self.root}/checkpoint")
