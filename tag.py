@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ner.errors import InputError, RunStopped, run_main
+from ner.errors import RunStopped, run_main
 from ner.flags import REQUIRED, key, parse
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH = 2_000  # rows tagged at a time: enough to fill the model's rows well
 BLOCK_BYTES = 4 << 20  # of a table on its way from one process to the next
+SPARE_CPUS = 3  # Ray counts one for each task that reads, writes, or leaves out rows that are done; they hardly work
 EVERY = 2.0  # seconds from one look at the progress to the next
 EVERY_LINE = 60.0  # seconds from one line about it to the next, where there is no terminal
 
@@ -44,7 +45,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
-    from ner import engine, rows
+    from ner import cluster, rows
     from ner.bulk import Output
     from ner.inference import model_folder
     from ner.progress import say
@@ -61,7 +62,9 @@ def main(arguments: list[str]) -> int:
     output = Output(given.output if "://" in given.output else os.path.abspath(given.output))
     if others:
         say(f"not read: {len(others)} files that are neither Parquet, JSON Lines nor text, such as {others[0]}")
-    with engine.started(given.address, cpus=(os.cpu_count() or 1) + (given.workers or 0) + engine.SPARE_CPUS):
+    with cluster.started(given.address, cpus=(os.cpu_count() or 1) + (given.workers or 0) + SPARE_CPUS):
+        from ner import engine
+
         engine.check_model(str(folder.resolve()))
         done = output.begin(job, resume=given.resume)
         if not done:

@@ -36,6 +36,10 @@ class RunStopped(Exception):
     """A run ended early and kept its last checkpoint: it was asked to stop, or its loss was not finite. One line, exit status 1."""
 
 
+class WorkerLost(RunStopped):
+    """A run ended because another worker is gone."""
+
+
 def run_main(main: Callable[[list[str]], int]) -> int:
     """Call ``main`` with the command line's arguments and return the exit status: 0 done, 2 bad usage or input, 1 anything else.
 

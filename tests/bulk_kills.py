@@ -1,4 +1,4 @@
-"""Kill tag.py with SIGKILL at random instants (a worker, the driver, both), continue it until it is done, and look for lost or doubled rows.
+"""Kill tag.py with SIGKILL at random instants (a worker, the driver, both), continue it until it is done, and look for faults.
 
     .venv-ray/bin/python tests/bulk_kills.py --ckpt MODEL [--kills 30] [--seed 0]
 
@@ -46,7 +46,7 @@ class Tally:
 
 def make_input(folder: Path, rng: random.Random) -> dict[str, str | None]:
     """Parquet files of words drawn at random, one null in each; id -> text."""
-    words = "alex lives in london and mary sings the old songs of paris , with 3 friends from the sea .".split()
+    words = ["alex", "lives", "in", "london", "mary", "sings", "the", "old", "songs", "of", "paris", ",", "3", "friends", "."]
     texts: dict[str, str | None] = {}
     folder.mkdir()
     for number in range(FILES):
