@@ -71,17 +71,20 @@ class Stream(io.TextIOBase):
     """A worker's standard output or error, brought to the terminal of launch.py: the chief's as it is, of the others only errors."""
 
     def __init__(self, desk: Any, name: str, rank: int, terminal: bool):
-        self.desk, self.name, self.rank, self.terminal = desk, name, rank, terminal
+        self.desk, self.name, self.rank, self.terminal, self.begun = desk, name, rank, terminal and rank == 0, ""
 
     def write(self, text: str) -> int:
-        if self.rank == 0:
-            self.desk.say.remote(self.name, text)
-        elif self.name == "stderr" and text.strip():
-            self.desk.say.remote(self.name, f"worker {self.rank}: {text.rstrip()}\n")
+        self.begun += text
+        if self.terminal or "\n" in text:  # lines whole, unless a progress bar is drawn
+            if self.rank == 0:
+                self.desk.say.remote(self.name, self.begun)
+            elif self.name == "stderr":
+                self.desk.say.remote(self.name, f"worker {self.rank}: {self.begun}")
+            self.begun = ""
         return len(text)
 
     def isatty(self) -> bool:
-        return self.terminal and self.rank == 0
+        return self.terminal
 
 
 def main(arguments: list[str]) -> int:
@@ -101,7 +104,12 @@ def fit(given: Arguments, cpus: int) -> int:
     """Start the workers and wait. The exit status: the largest of theirs. Raises RunStopped where one was lost too often."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.tensorflow import TensorflowTrainer
+
+    from ner.strategy import import_tensorflow, silent_stderr
+
+    import_tensorflow()  # which Ray does too, with notes
+    with silent_stderr():
+        from ray.train.tensorflow import TensorflowTrainer
 
     desk: Any = ray.remote(num_cpus=0)(Desk).remote()
     with tempfile.TemporaryDirectory() as folder:  # for Ray's own notes; the run's checkpoints are in --output

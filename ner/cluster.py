@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ner.errors import InputError, RunStopped
+from ner.strategy import silent_stderr
 
 STORE = 1 << 30  # bytes of memory for what is on its way from one process to the next
 ENVIRONMENT = {
@@ -45,7 +46,8 @@ def started(address: str | None, cpus: int) -> Iterator[None]:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"no Ray cluster answers at {address} ({reason})", hint="check --address, or leave it out") from None
     else:
-        ray.init("local", num_cpus=cpus, object_store_memory=STORE, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        with silent_stderr():
+            ray.init("local", num_cpus=cpus, object_store_memory=STORE, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
     try:
         yield
     except Exception as error:

@@ -1,0 +1,139 @@
+"""Rows to tag in bulk, from each kind of file: what can be tagged, what cannot and why, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+import predict
+from ner import rows
+from ner.errors import InputError
+
+
+def read(path, text_column="text", id_column=None):
+    """All rows of a file or folder."""
+    filesystem, _ = rows.open_filesystem(str(path))
+    files, _ = rows.find(str(path))
+    return [row for file in files for block in rows.blocks(filesystem, file, text_column, id_column) for row in block.to_pylist()]
+
+
+def brief(found):
+    return [(row["id"], row["text"], row["reason"]) for row in found]
+
+
+def test_a_parquet_row_that_is_no_text_comes_with_its_reason(tmp_path):
+    table = pa.table({"id": [7, 8, None, 10], "body": pa.array([b"alex", b"\xff", b"sings", None])})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    found = read(tmp_path, "body", "id")
+    assert brief(found) == [
+        ("7", "alex", None),
+        ("8", None, "the text is not UTF-8"),
+        (None, None, "the id is null or missing"),
+        ("10", None, "the text is null or missing"),
+    ]
+    assert [row["source"] for row in found] == [None, "x.parquet:2", "x.parquet:3", "x.parquet:4"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_texts_of_every_arrow_type_are_read(tmp_path, kind):
+    parquet.write_table(pa.table({"text": pa.array(["alex", None, "sings"], pa.string()).cast(kind)}), tmp_path / "x.parquet")
+    assert [row["text"] for row in read(tmp_path / "x.parquet")] == ["alex", None, "sings"]
+
+
+def test_a_line_of_json_that_is_no_row_comes_with_its_reason(tmp_path):
+    lines = ['{"id": "a", "text": "alex"}', "", "{", "[1]", '{"id": "b"}', '{"id": "c", "text": 3}', '{"id": [1], "text": "x"}']
+    lines += [json.dumps({"id": "d", "text": "\ud800"}), '{"id": 5, "text": "sings"}']
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    found = brief(read(tmp_path / "x.jsonl", id_column="id"))
+    assert found[0] == ("a", "alex", None) and found[-1] == ("5", "sings", None)
+    assert [reason for _, _, reason in found[1:-1]] == [
+        *["not a JSON object in UTF-8"] * 2,
+        "the text is null or missing",
+        "the text is not text but int",
+        "the id is neither text nor a whole number but list",
+        "the text is not UTF-8",
+    ]
+
+
+@given(lines=st.lists(st.binary(max_size=12)), end=st.sampled_from([b"\n", b"\r\n"]), bom=st.booleans())
+def test_lines_of_text_are_those_that_predict_reads(tmp_path_factory, lines, end, bom):
+    path = tmp_path_factory.mktemp("lines") / "x.txt"
+    path.write_bytes(b"\xef\xbb\xbf" * bom + end.join(lines) + b"x")
+    found = read(path)
+    try:
+        assert [row["text"] for row in found] == list(predict.read_lines(str(path)))
+    except InputError:
+        assert any(row["reason"] == "the text is not UTF-8" for row in found)
+    assert [row["id"] for row in found] == [f"x.txt:{number}" for number in range(1, len(found) + 1)]
+    assert len({row["place"] for row in found}) == len(found)
+
+
+def test_a_folder_is_read_with_its_folders_and_every_row_has_a_place_of_its_own(tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    (tmp_path / "more" / "b.txt.gz").write_bytes(gzip.compress(b"three\n"))
+    (tmp_path / "more" / "README.md").write_text("four")
+    (tmp_path / ".hidden.txt").write_text("five")
+    files, others = rows.find(str(tmp_path))
+    assert [file.name for file in files] == ["a.txt", "more/b.txt.gz"] and others == ["more/README.md"]
+    found = read(tmp_path)
+    assert [(row["id"], row["text"]) for row in found] == [("a.txt:1", "one"), ("a.txt:2", "two"), ("more/b.txt.gz:1", "three")]
+    assert len({row["place"] for row in found}) == 3 and found == read(tmp_path)
+
+
+def test_long_files_come_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK", 3)
+    (tmp_path / "x.txt").write_text("a\n" * 8)
+    filesystem, _ = rows.open_filesystem(str(tmp_path))
+    (file,), _ = rows.find(str(tmp_path))
+    assert [len(block) for block in rows.blocks(filesystem, file, "text", None)] == [3, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        (None, b"", "no such file"),
+        ("x.txt", b"", "it is empty"),
+        ("x.md", b"text", "no Parquet, JSON Lines or text file in it"),
+        ("x.parquet", b"PAR1 but no more", "cannot be read as Parquet"),
+        ("x.jsonl", b'{"body": "x"}\n', "no column 'text'; its first row has body"),
+    ],
+)
+def test_an_input_that_is_none_is_refused(tmp_path, name, content, part):
+    if name:
+        (tmp_path / name).write_bytes(content)
+    path = str(tmp_path if name else tmp_path / "nowhere")
+    with pytest.raises(InputError, match=part):
+        files, _ = rows.find(path)
+        rows.id_column(rows.open_filesystem(path)[0], files[0], "text", None)
+
+
+def test_columns_that_are_not_there_or_hold_no_text_are_refused(tmp_path):
+    parquet.write_table(pa.table({"id": [1], "text": [2.5]}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="column 'text' is double, not text"):
+        read(tmp_path)
+    filesystem, _ = rows.open_filesystem(str(tmp_path))
+    (file,), _ = rows.find(str(tmp_path))
+    with pytest.raises(InputError, match="no column 'key'"):
+        rows.id_column(filesystem, file, "text", "key")
+    assert rows.id_column(filesystem, file, "text", None) == "id"
+
+
+def test_the_number_of_rows_is_guessed(tmp_path):
+    filesystem, _ = rows.open_filesystem(str(tmp_path))
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("a line\n" * 50)
+    assert rows.guess_rows(filesystem, rows.find(str(tmp_path))[0]) == 100
+    parquet.write_table(pa.table({"text": ["x"] * 30}), tmp_path / "x.parquet")
+    assert rows.guess_rows(filesystem, rows.find(str(tmp_path / "x.parquet"))[0]) == 30
+
+
+def test_an_address_that_pyarrow_does_not_open_is_refused():
+    with pytest.raises(InputError, match="cannot be opened"):
+        rows.open_filesystem("nosuch://bucket/x")
