@@ -16,6 +16,7 @@ STORE = 1 << 30  # bytes of memory for what is on its way from one process to th
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its notes on itself; what goes wrong is raised
+    "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # print() prints
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # as on those systems: Ray takes 127.0.0.1 for its address, and listens nowhere else

@@ -7,28 +7,23 @@ import json
 
 import bulk_kills
 import pytest
-from programs import process
+from programs import call, process
 from pyarrow import parquet
 
 import tag
-from ner import pretrained
-from ner.wordpieces import WordPieces
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (make test-ray)")
 
 
 @pytest.fixture(scope="module")
-def model(tiny, tmp_path_factory):
-    """A model whose tags vary: the tiny encoder with a random head."""
-    source = pretrained.read(tiny)
-    model = pretrained.build(source, ("B-per", "I-per", "B-geo", "I-geo", "O"), seed=5)
-    pretrained.load(model, source, head=False)
-    model.head.tag_kernel.assign(model.head.tag_kernel * 20)
-    folder = tmp_path_factory.mktemp("model")
-    pretrained.save(
-        model, folder / "model", source=source, pieces=WordPieces.load(source), notes={"row_length": 64, "compute_dtype": "float32"}
-    )
-    return folder / "model"
+def model(tiny, corpus, tmp_path_factory):
+    """A model that has learnt some of the toy sentences."""
+    run = tmp_path_factory.mktemp("run")
+    files = ["--train", corpus / "train.conll", "--validation", corpus / "validation.conll", "--encoder", tiny, "--output", run]
+    sizes = "--epochs 8 --rows 4 --row-length 64 --learning-rate 1e-2 --compute-dtype float32 --no-case --tpu none"
+    done = call("train", *files, *sizes.split())
+    assert done.returncode == 0, done.stderr
+    return run / "model"
 
 
 @pytest.mark.parametrize(
