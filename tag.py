@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH = 2_000  # rows tagged at a time: enough to fill the model's rows well
 BLOCK_BYTES = 4 << 20  # of a table on its way from one process to the next
+CPUS = 2  # for each worker on a cluster
 SPARE_CPUS = 3  # Ray counts one for each task that reads, writes, or leaves out rows that are done; they hardly work
 EVERY = 2.0  # seconds from one look at the progress to the next
 EVERY_LINE = 60.0  # seconds from one line about it to the next, where there is no terminal
@@ -83,7 +84,7 @@ def tag(given: Arguments, folder: str, files: list[File], id_column: str | None,
 
     from ner import engine
 
-    workers, cpus, gpus = shares(given.workers, ray.cluster_resources(), bool(given.address))
+    workers, cpus, gpus = shares(given.workers, ray.cluster_resources(), None if given.address else os.cpu_count() or 1)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
@@ -108,12 +109,11 @@ def tag(given: Arguments, folder: str, files: list[File], id_column: str | None,
         print(f"warning: of {sink.cut_words} long words only the first word pieces were read", file=sys.stderr)
 
 
-def shares(workers: int | None, resources: dict[str, float], cluster: bool) -> tuple[int, int, float]:
-    """Workers, and CPU threads and GPUs for each, from what Ray has."""
+def shares(workers: int | None, resources: dict[str, float], cpus: int | None) -> tuple[int, int, float]:
+    """Workers, and CPU threads and GPUs for each, from what Ray has. cpus: of this machine, to be shared out; None: a cluster's."""
     gpus = int(resources.get("GPU", 0))
-    cpus = int(resources.get("CPU", 1)) if cluster else os.cpu_count() or 1
-    workers = workers or gpus or max(1, cpus // 2)
-    return workers, max(1, cpus // workers), gpus / workers if gpus < workers else float(bool(gpus))
+    workers = workers or gpus or max(1, (cpus or int(resources.get("CPU", 1)) - SPARE_CPUS) // CPUS)
+    return workers, max(1, cpus // workers) if cpus else CPUS, gpus / workers if gpus < workers else float(gpus > 0)
 
 
 @contextlib.contextmanager

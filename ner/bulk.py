@@ -93,10 +93,12 @@ class Output:
         import pyarrow.compute as pc
         from pyarrow import parquet
 
-        tagged = pc.is_null(table["reason"])
-        for folder, wanted, dropped in (("data", tagged, ("place", "source", "reason")), ("rejected", pc.invert(tagged), ())):
-            columns = [c for c in table.column_names if c not in dropped] if dropped else ["id", "source", "reason"]
-            rows = table.filter(wanted).select(columns)
+        rejected = pc.is_valid(table["reason"])
+        parts = {
+            "data": table.filter(pc.invert(rejected)).drop_columns(["place", "source", "reason"]),
+            "rejected": table.filter(rejected).select(["id", "source", "reason"]),
+        }
+        for folder, rows in parts.items():
             if rows.num_rows:
                 self.filesystem.create_dir(f"{self.root}/{folder}", recursive=True)
                 parquet.write_table(rows, f"{self.root}/{folder}/{name}", filesystem=self.filesystem)

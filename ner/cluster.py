@@ -16,7 +16,7 @@ STORE = 1 << 30  # bytes of memory for what is on its way from one process to th
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its notes on itself; what goes wrong is raised
-    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",  # an error that ends the job is raised
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # print() prints
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # as on those systems: Ray takes 127.0.0.1 for its address, and listens nowhere else
@@ -52,16 +52,15 @@ def started(address: str | None, cpus: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own = _own(error)
-        if own is None:
-            raise
-        raise own from None
+        raise _own(error) or error from None
     finally:
         ray.shutdown()
 
 
 def _own(error: BaseException | None) -> Exception | None:
-    """The error of this project that Ray wrapped, if it is one."""
-    while error is not None and not isinstance(error, (InputError, RunStopped)):
+    """The error of this project that Ray wrapped, if it is one: the innermost, since Ray gives what is around it the same class."""
+    own = None
+    while error is not None:
+        own = error if isinstance(error, (InputError, RunStopped)) else own
         error = getattr(error, "cause", None) or error.__cause__
-    return error
+    return own

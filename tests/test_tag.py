@@ -27,18 +27,20 @@ def model(tiny, corpus, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("workers", "resources", "shares"),
+    ("workers", "resources", "cpus", "shares"),
     [
-        (None, {"CPU": 16.0}, (8, 2, 0.0)),
-        (4, {"CPU": 16.0}, (4, 4, 0.0)),
-        (None, {"CPU": 16.0, "GPU": 2.0}, (2, 8, 1.0)),
-        (4, {"CPU": 16.0, "GPU": 2.0}, (4, 4, 0.5)),
-        (1, {"CPU": 16.0, "GPU": 2.0}, (1, 16, 1.0)),
-        (None, {"CPU": 1.0}, (1, 1, 0.0)),
+        (None, {"CPU": 19.0}, 16, (8, 2, 0.0)),
+        (4, {"CPU": 19.0}, 16, (4, 4, 0.0)),
+        (None, {"CPU": 19.0, "GPU": 2.0}, 16, (2, 8, 1.0)),
+        (4, {"CPU": 19.0, "GPU": 2.0}, 16, (4, 4, 0.5)),
+        (1, {"CPU": 19.0, "GPU": 2.0}, 16, (1, 16, 1.0)),
+        (None, {"CPU": 4.0}, 1, (1, 1, 0.0)),
+        (None, {"CPU": 19.0}, None, (8, 2, 0.0)),  # a cluster, where a few must be left
+        (5, {"CPU": 19.0}, None, (5, 2, 0.0)),
     ],
 )
-def test_workers_share_cpus_and_gpus(workers, resources, shares):
-    assert tag.shares(workers, resources, cluster=True) == shares
+def test_workers_share_cpus_and_gpus(workers, resources, cpus, shares):
+    assert tag.shares(workers, resources, cpus) == shares
 
 
 def test_progress_says_rows_speed_and_time_left():
