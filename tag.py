@@ -63,14 +63,17 @@ def main(arguments: list[str]) -> int:
     output = Output(given.output if "://" in given.output else os.path.abspath(given.output))
     if others:
         say(f"not read: {len(others)} files that are neither Parquet, JSON Lines nor text, such as {others[0]}")
-    with cluster.started(given.address, cpus=(os.cpu_count() or 1) + (given.workers or 0) + SPARE_CPUS):
-        from ner import engine
+    done = output.found(job, resume=given.resume)
+    if done:
+        output.delete_checkpoint()  # if a kill fell between the last two steps
+    else:
+        with cluster.started(given.address, cpus=(os.cpu_count() or 1) + (given.workers or 0) + SPARE_CPUS):
+            from ner import engine
 
-        engine.check_model(str(folder.resolve()))
-        done = output.begin(job, resume=given.resume)
-        if not done:
+            engine.check_model(str(folder.resolve()))
+            output.begin(job)
             tag(given, str(folder.resolve()), files, id_column, output, rows.guess_rows(filesystem, files))
-            done = output.finish(job)
+        done = output.finish(job)
     rejected = f", {done['rejected']:,} rejected: see {given.output}/rejected" if done["rejected"] else ", none rejected"
     say(f"tagged {done['rows']:,} rows{rejected}; {given.output}/data")
     return 0

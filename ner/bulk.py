@@ -27,33 +27,33 @@ class Output:
         self.filesystem, self.root = open_filesystem(self.path)
         self._counted: dict[str, int] = {}
 
-    def begin(self, job: dict[str, str], *, resume: bool) -> dict | None:
-        """Start the job, or take it up where it was left. The counts of a job that is done, else None.
+    def found(self, job: dict[str, str], *, resume: bool) -> dict | None:
+        """The counts of this job if it is done already, else None; nothing is written.
 
         job: what the output depends on, in texts.
 
         Raises InputError where the folder is not empty, unless ``resume`` and it holds this job.
         """
         names = {info.base_name for info in self._infos("")}
-        if names and not resume:
+        if not names:
+            return None
+        if not resume:
             hint = "give another --output, or continue what it holds with --resume"
             raise InputError("the output is not empty", hint=hint, path=self.path)
-        if not names:
-            self._write(job)
-            return None
         if "job.json" not in names:
             raise InputError("not the output of tag.py: no job.json", hint="give another --output", path=self.path)
         with self.filesystem.open_input_stream(f"{self.root}/job.json") as file:
-            found = json.loads(file.read())
-        different = [name for name, value in job.items() if found.get(name) != value]
+            noted = json.loads(file.read())
+        different = [name for name, value in job.items() if noted.get(name) != value]
         if different:
             hint = "continue with what it began with, or give another --output"
             raise InputError(f"the job in it differs in {', '.join(different)}", hint=hint, path=self.path)
-        if "rows" not in found:
-            self.clean()
-            return None
-        self._delete_checkpoint()
-        return found
+        return noted if "rows" in noted else None
+
+    def begin(self, job: dict[str, str]) -> None:
+        """Start the job, or take it up where it was left."""
+        self._write(job)
+        self.clean()
 
     def clean(self) -> int:
         """Undo writes that a kill interrupted. How many were thought done and are not: 0, but for what no kill alone explains."""
@@ -85,8 +85,13 @@ class Output:
         counts = {folder: sum(self._rows(folder, name) for name in self._names(folder)) for folder in FOLDERS}
         done = {**job, "rows": counts["data"], "rejected": counts["rejected"]}
         self._write(done)
-        self._delete_checkpoint()
+        self.delete_checkpoint()
         return done
+
+    def delete_checkpoint(self) -> None:
+        """Delete checkpoint/ of a job that is done."""
+        if any(info.base_name == "checkpoint" for info in self._infos("")):
+            self.filesystem.delete_dir(f"{self.root}/checkpoint")
 
     def write(self, name: str, table: pyarrow.Table) -> None:
         """Write tagged rows to data/NAME, and those with a reason to rejected/NAME. table: what ``ner.engine.Worker`` gives."""
@@ -124,7 +129,3 @@ class Output:
         with self.filesystem.open_output_stream(f"{self.root}/.job.json.partial") as file:
             file.write(json.dumps(content, indent=1).encode())
         self.filesystem.move(f"{self.root}/.job.json.partial", f"{self.root}/job.json")
-
-    def _delete_checkpoint(self) -> None:
-        if any(info.base_name == "checkpoint" for info in self._infos("")):
-            self.filesystem.delete_dir(f"{self.root}/checkpoint")

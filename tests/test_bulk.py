@@ -35,30 +35,31 @@ def note(output, name, rows):
 def test_a_job_is_begun_continued_and_ended_once(tmp_path):
     path = tmp_path / "out"
     output = Output(str(path))
-    assert output.begin(JOB, resume=True) is None
+    assert output.found(JOB, resume=True) is None and not path.exists()
+    output.begin(JOB)
     output.write("a.parquet", pa.concat_tables([table("1", "2"), table("3", reason="null")]))
     note(path, "a.parquet", 3)
-    assert output.begin(JOB, resume=True) is None and output.rows_done() == 3
-    assert output.finish(JOB) == {**JOB, "rows": 2, "rejected": 1}
+    assert output.found(JOB, resume=True) is None
+    output.begin(JOB)
+    assert output.rows_done() == 3
+    assert output.finish(JOB) == {**JOB, "rows": 2, "rejected": 1} == output.found(JOB, resume=True)
     assert sorted(p.name for p in path.iterdir()) == ["data", "job.json", "rejected"]
     assert parquet.read_table(path / "data").to_pylist() == [{"id": "1", "tags": []}, {"id": "2", "tags": []}]
     assert parquet.read_table(path / "rejected").to_pylist() == [{"id": "3", "source": "x:3", "reason": "null"}]
-    note(path, "a.parquet", 3)  # a kill fell before checkpoint/ was deleted
-    assert output.begin(JOB, resume=True)["rows"] == 2 and not (path / "checkpoint").exists()
 
 
 def test_an_output_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     output = Output(str(tmp_path))
     with pytest.raises(InputError, match="not empty"):
-        output.begin(JOB, resume=False)
+        output.found(JOB, resume=False)
     with pytest.raises(InputError, match="no job.json"):
-        output.begin(JOB, resume=True)
+        output.found(JOB, resume=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     other = Output(str(tmp_path / "out"))
-    other.begin(JOB, resume=False)
+    other.begin(JOB)
     with pytest.raises(InputError, match="differs in model;"):
-        other.begin({**JOB, "model": "another"}, resume=True)
+        other.found({**JOB, "model": "another"}, resume=True)
 
 
 @pytest.mark.parametrize(
