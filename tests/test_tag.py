@@ -58,11 +58,13 @@ def test_bad_usage_ends_before_ray_starts(tmp_path, model):
         done = process("tag.py", *arguments, "--output", tmp_path / "out")
         assert done.returncode == 2 and part in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+    done = process("tag.py", "--ckpt", model, "--input", tmp_path / "x.txt", "--output", tmp_path)
+    assert done.returncode == 2 and "the output is not empty" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
 @needs_ray
-def test_lines_of_text_are_tagged_as_predict_tags_them_and_the_output_is_taken_once(tmp_path, model):
+def test_lines_of_text_are_tagged_as_predict_tags_them_and_once(tmp_path, model):
     lines = ["alex lives in london", "", "(mary) sings, and sings"] * 40
     (tmp_path / "x.txt").write_bytes("\n".join(lines).encode() + b"\n\xff\xfe\n")
     command = ["tag.py", "--ckpt", model, "--input", tmp_path / "x.txt", "--output", tmp_path / "out", "--keep-text", "--workers", "1"]
@@ -78,8 +80,8 @@ def test_lines_of_text_are_tagged_as_predict_tags_them_and_the_output_is_taken_o
             assert ours.pop("score") == pytest.approx(theirs.pop("score"), abs=1e-4)
         assert row == expected
     assert any(row["entities"] for row in rows)
-    done = process(*command)
-    assert done.returncode == 2 and "the output is not empty" in done.stderr and done.stderr.count("\n") == 1
+    again = process(*command, "--resume")
+    assert again.returncode == 0 and again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
