@@ -14,7 +14,7 @@ from ner.flags import REQUIRED, key, parse
 class Arguments:
     """Write a trained model as a SavedModel for TensorFlow Serving; it loads without this package (docs/using_models.md)."""
 
-    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
+    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a supported family.", path=True)
     output: str = key(REQUIRED, "The folder to write. TensorFlow Serving wants a number as its last part, such as models/ner/1.", path=True)
     overwrite: bool = key(False, "Replace the folder if it is a SavedModel.")
     length: int | None = key(

@@ -67,7 +67,8 @@ def train(config: Config, devices: Devices) -> int:
             encoder,
             data.tags.names,
             head=config.head,
-            case=config.case,
+            cased=data.pieces.cased,
+            seen=data.train.pieces,  # the other pieces' embeddings would get no gradient
             dropout=config.dropout,
             encoder_dropout=config.encoder_dropout,
             compute_dtype=dtype,
@@ -113,7 +114,13 @@ def train(config: Config, devices: Devices) -> int:
         while not state.finished:
             # The epoch's rows: a function of (seed, epoch) alone.
             epoch = batches.make_epoch(
-                data.train, data.targets, batching=config.batching, rows_per_step=config.rows, seed=config.seed, epoch=state.epoch
+                data.train,
+                data.targets,
+                batching=config.batching,
+                rows_per_step=config.rows,
+                seed=config.seed,
+                epoch=state.epoch,
+                cased=data.pieces.cased,
             )
             # The length of the schedule: counted on the first epoch, and from then on part of the state.
             state.total_steps = state.total_steps or config.epochs * epoch.steps

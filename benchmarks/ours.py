@@ -29,8 +29,8 @@ def prepare(arguments: list[str]) -> SimpleNamespace:
     encoder = pretrained.find(config.encoder)
     data = dataset.prepare(config, encoder, say)
     config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation, encoder.shape.hidden_size)
-    options = {"head": config.head, "case": config.case, "dropout": config.dropout, "encoder_dropout": config.encoder_dropout}
-    model = pretrained.build(encoder, data.tags.names, **options, compute_dtype=dtype, seed=config.seed)
+    options = {"head": config.head, "cased": data.pieces.cased, "dropout": config.dropout, "encoder_dropout": config.encoder_dropout}
+    model = pretrained.build(encoder, data.tags.names, **options, seen=data.train.pieces, compute_dtype=dtype, seed=config.seed)
     pretrained.load(model, encoder, head=False)
     optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
     options = {"seed": config.seed, "clip_norm": config.clip_norm, "accumulate": config.accumulate, "jit": jit}
@@ -44,7 +44,7 @@ def epoch_of(run: SimpleNamespace, number: int):
 
     config, data = run.config, run.data
     options = {"batching": config.batching, "rows_per_step": config.rows, "seed": config.seed, "epoch": number}
-    return batches.make_epoch(data.train, data.targets, **options)
+    return batches.make_epoch(data.train, data.targets, **options, cased=data.pieces.cased)
 
 
 def training(meter: worker.Meter, arguments: list[str], score: bool = False) -> None:

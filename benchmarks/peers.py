@@ -65,17 +65,15 @@ def tags_of(model) -> list[str]:
     return [model.config.id2label[i] for i in range(model.config.num_labels)]
 
 
-def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: int = 32, token_types=None) -> np.ndarray:
+def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: int = 32) -> np.ndarray:
     """Of each word's first piece, float32 [words of all sentences, tags], as ner/decoding.py takes them. A word without a piece is O.
 
     What one writes by hand: all sentences encoded at once, batches of like length. forward: the keys and values of a batch, tensors, to
-    logits. token_types: the words of a sentence and the word of each piece to a list of token types; None: 0 throughout.
+    logits.
     """
     words = [s["tokens"] for s in sentences]
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=model.config.max_position_embeddings)
-    if token_types:
-        encoded["token_type_ids"] = [token_types(words[i], encoded.word_ids(i)) for i in range(len(words))]
-    keys = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in encoded]
+    keys = ("input_ids", "attention_mask")
     starts = np.cumsum([0, *map(len, words)])
     found = np.zeros([starts[-1], model.config.num_labels], np.float32)
     found[:, tags_of(model).index("O")] = 1.0
@@ -91,9 +89,9 @@ def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: i
     return found
 
 
-def by_model(model, tokenizer, sentences: list[dict], batch: int = 32, token_types=None) -> np.ndarray:
+def by_model(model, tokenizer, sentences: list[dict], batch: int = 32) -> np.ndarray:
     """``log_probabilities`` by a model of transformers."""
-    return log_probabilities(lambda **rows: model(**rows).logits, model, tokenizer, sentences, batch, token_types)
+    return log_probabilities(lambda **rows: model(**rows).logits, model, tokenizer, sentences, batch)
 
 
 def while_training(made: transformers.Trainer, sentences: list[dict]) -> np.ndarray:
@@ -121,17 +119,24 @@ def trainer(
     epochs: int = 1000,
     learning_rate: float = 5e-5,
     test: str | None = None,
+    every: int = 1,
 ) -> None:
     """``make_trainer``'s. Work: real word pieces.
 
     A step is an optimizer step; the samples come in cycles of falling length (LengthGroupedSampler), so a round is whole cycles. With
-    ``test`` every epoch ends with its tags for that file, which is not timed.
+    ``test`` every epoch ends with its tags for that file, which is not timed. every: of a cycle's batches every so many, long and short
+    alike, where whole cycles would take too long.
     """
     sentences, held_out = worker.read(train), worker.read(test) if test else []
     cycle = max(1, min(len(sentences) // (4 * batch), 50))
     pieces = 0
 
     class Counted(transformers.Trainer):
+        def _get_train_sampler(self, *arguments):
+            sampler = super()._get_train_sampler(*arguments)
+            kept = (place for i, place in enumerate(sampler) if i // batch % cycle % every == every // 2)
+            return sampler if every == 1 else list(kept)
+
         def training_step(self, model, inputs, *arguments, **more):
             nonlocal pieces
             pieces = int(inputs["attention_mask"].sum())
@@ -139,7 +144,7 @@ def trainer(
 
     class Rounds(transformers.TrainerCallback):
         def on_train_begin(self, *arguments, **more):
-            meter.start(cycle=1 if test else cycle)
+            meter.start(cycle=1 if test else len(range(every // 2, cycle, every)))
 
         def on_step_end(self, *arguments, **more):
             meter.step(pieces)
@@ -154,6 +159,17 @@ def trainer(
         made = make_trainer(sentences, encoder, batch, folder, kind=Counted, model={"attn_implementation": attention}, **settings)
         made.add_callback(Rounds())
         made.train()
+
+
+def trainer_prediction(meter: worker.Meter, model: str, test: str, batch: int) -> None:
+    """``make_trainer``'s, its weights in bfloat16. Work: sentences."""
+    sentences = worker.read(test)
+    with tempfile.TemporaryDirectory() as folder:
+        made = make_trainer(sentences, model, batch, folder, bf16_full_eval=True, per_device_eval_batch_size=batch)
+        meter.start()
+        while True:
+            made.predict(made.train_dataset)
+            meter.step(len(sentences))
 
 
 def sorted_loop(meter: worker.Meter, model: str, test: str, batch: int) -> None:
@@ -177,4 +193,4 @@ def pipeline(meter: worker.Meter, model: str, test: str, dtype: str) -> None:
 
 
 if __name__ == "__main__":
-    worker.main([trainer, sorted_loop, pipeline])
+    worker.main([trainer, trainer_prediction, sorted_loop, pipeline])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ner import files
 
-ORDER = ("train", "step", "time-to-f1", "predict", "encode", "startup", "scaling", "elsewhere")
+ORDER = ("train", "step", "time-to-f1", "predict", "families", "encode", "startup", "scaling", "elsewhere")
 HEAD = """# Benchmarks
 
 Written by run.py from results/*.json. What each contender does stands in ours.py and peers.py at the commit that is named; three are no

@@ -1,6 +1,6 @@
 """Speed side by side with Hugging Face's PyTorch stack.
 
-    python benchmarks/run.py train|step|predict|encode|startup|scaling|time-to-f1|all [--gmb FILE] [--rounds N] [--seconds S]
+    python benchmarks/run.py train|step|predict|families|encode|startup|scaling|time-to-f1|all [--gmb FILE] [--rounds N] [--seconds S]
 
 Runs in the project's environment; the peers have their own (``make bench`` makes both). Every contender is a process that lives through
 the whole benchmark; they take turns, round by round, and only one works at a time. Linux only. ``all`` is all but time-to-f1, which takes
@@ -33,6 +33,8 @@ from benchmarks.rounds import OURS, PEERS, Contender  # noqa: E402
 # The peers are not told of case either, and have dropout in the encoder.
 EXPERIMENT = ["--config", str(ROOT / "experiments" / "gmb_minilm.toml"), "--no-case", "--encoder-dropout", "0.1"]
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+BASE_SIZE = ROOT / "experiments" / "gmb_bert_base.toml"  # its dropout is the checkpoint's, as the Trainer's
+FAMILIES = ("bert-base-uncased", "roberta-base", "distilbert-base-uncased", "electra-small", "ModernBERT-base")
 FACTORS = (1, 4, 16)
 TRAINER_LEARNING_RATES = {16: 2e-4, 32: 5e-4}  # the best seen for each batch: F1 0.8214 and 0.8185 after three epochs
 
@@ -148,6 +150,56 @@ def predict(bench: Benchmark) -> tuple[list[Table], object]:
         seconds=0,
     )
     return [rate_table("Prediction, all test sentences a round.", "sentences/s", measured, "ours")], measured
+
+
+def families(bench: Benchmark) -> tuple[list[Table], object]:
+    """A published shape of each family with random weights: training, and prediction of some of the test sentences."""
+    few = bench.folder / "few_test.jsonl"
+    with open(bench.test, "rb") as source:
+        few.write_bytes(b"".join(itertools.islice(source, 0, None, 12)))
+    trained, predicted = {}, {}
+    for shape in FAMILIES:
+        folder = bench.folder / shape
+        command = [bench.given.peers, str(ROOT / "benchmarks" / "shapes.py"), shape, str(folder), bench.encoder, bench.train, str(few)]
+        with open(bench.given.logs / f"{shape}.log", "w") as log:
+            environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+            made = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        files = ["--train", bench.train, "--validation", bench.few, "--encoder", str(folder)]
+        # A round is one host call: five updates, as many as a tenth of the Trainer's cycle.
+        arguments = ["--config", str(BASE_SIZE), *files, "--epochs", "1000", "--steps-per-call", "5"]
+        trainer = {"train": bench.train, "encoder": str(folder), "every": 10}
+        trained[shape] = bench.measure(
+            [
+                Contender(f"{shape}: ours", OURS, "training", {"arguments": arguments}),
+                *(Contender(f"{shape}: Trainer batch {b}", PEERS, "trainer", {**trainer, "batch": b}) for b in (16, 32)),
+            ],
+            seconds=0,
+        )
+        options = {"model": str(folder), "test": str(few)}
+        predicted[shape] = bench.measure(
+            [
+                Contender(f"{shape}: ours, prediction", OURS, "prediction", options),
+                Contender(f"{shape}: Trainer's predict batch 32", PEERS, "trainer_prediction", {**options, "batch": 32}),
+                Contender(f"{shape}: sorted loop batch 32", PEERS, "sorted_loop", {**options, "batch": 32}),
+            ],
+            seconds=0,
+        )
+        for answer in itertools.chain.from_iterable(predicted[shape].values()):
+            answer["work"] *= int(made.stdout) / sum(1 for _ in few.open())  # sentences to word pieces
+        shutil.rmtree(folder)
+    tables = [
+        joined("Training, random weights, real word pieces a second.", trained, "ours"),
+        joined("Prediction, random weights, real word pieces a second.", predicted, "ours, prediction"),
+    ]
+    tables[0].notes.append("An update of ours has 16 rows of 64 word pieces, about as many word pieces as a batch of 38 sentences.")
+    return tables, {"training": trained, "prediction": predicted}
+
+
+def joined(caption: str, found: dict[str, dict[str, list[dict]]], reference: str) -> Table:
+    """The rate tables of all shapes in one."""
+    tables = [rate_table(caption, "tokens/s", measured, f"{shape}: {reference}") for shape, measured in found.items()]
+    header = [*tables[0].header[:2], "ours / this", *tables[0].header[3:]]
+    return Table(caption, header, [row for table in tables for row in table.rows], tables[0].notes)
 
 
 def quick_model(bench: Benchmark) -> str:
@@ -312,6 +364,7 @@ BENCHMARKS = {
     "train": train,
     "step": step,
     "predict": predict,
+    "families": families,
     "encode": encode,
     "startup": startup,
     "scaling": scaling,

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ner.cased import CAPITALS, PLAIN
+from ner.cased import CasedVocabulary
 from ner.wordpieces import Windows
 
 # Windows that are shown in training all in small letters, and all in CAPITALS, where the encoder is told of case. So it learns to read text
 # in which letters tell nothing.
-SMALL, SHOUTED = 0.1, 0.05
+SMALL, SHOUTED = 0.05, 0.05
 BLOCK = 2000  # windows that are packed together; best fit within a block keeps the order of sentences random across blocks
 NO_LABEL = -1  # the label of pieces that do not count in the loss: special tokens, padding and, by default, a word's later pieces
 
@@ -29,8 +29,7 @@ class Batch(NamedTuple):
     Whoever adds a field adds it here, with its value in rows of padding (``EMPTY``), and fills it in ``fill``.
 
     Attributes:
-        pieces: vocabulary ids.
-        forms: how the piece is written, PLAIN, CAPITALISED or CAPITALS of ``ner.cased``; 0 unless the encoder is told of case.
+        pieces: ids in the tokenizer's vocabulary.
         positions: position within the window, 0 at each [CLS].
         segments: which window of the row a piece belongs to, from 1; 0 is padding.
         sentences: the number in the corpus of the sentence that the piece's word belongs to; 0 for pieces of no word of the window's own.
@@ -39,7 +38,6 @@ class Batch(NamedTuple):
     """
 
     pieces: Any
-    forms: Any
     positions: Any
     segments: Any
     sentences: Any
@@ -60,7 +58,7 @@ class Batch(NamedTuple):
         return self.pieces.shape
 
 
-EMPTY = Batch(pieces=0, forms=0, positions=0, segments=0, sentences=0, labels=NO_LABEL, words=-1)
+EMPTY = Batch(pieces=0, positions=0, segments=0, sentences=0, labels=NO_LABEL, words=-1)
 
 
 class Targets(NamedTuple):
@@ -116,7 +114,6 @@ def fill(windows: Windows, chosen: np.ndarray, row_of: np.ndarray, offset_of: np
     sentence_of = np.repeat(np.arange(len(windows.bounds) - 1), np.diff(windows.bounds))
     values = Batch(
         pieces=windows.pieces[source],
-        forms=windows.forms[source],
         positions=inside,
         segments=np.repeat(_number_within_row(row_of, offset_of), sizes),
         sentences=np.where(words >= 0, sentence_of[words], 0),
@@ -194,26 +191,36 @@ class Epoch:
         return [int(np.count_nonzero(self.order[:first] == bucket)) for bucket in range(len(self.buckets))]
 
 
-def make_epoch(windows: Windows, targets: Targets, *, batching: str, rows_per_step: int, seed: int, epoch: int) -> Epoch:
+def make_epoch(
+    windows: Windows,
+    targets: Targets,
+    *,
+    batching: str,
+    rows_per_step: int,
+    seed: int,
+    epoch: int,
+    cased: CasedVocabulary | None = None,
+) -> Epoch:
     """Cut the documents, shuffle the windows, make rows, shuffle these; the last step of each bucket is filled with rows of padding.
 
-    Where the encoder is told of case, some windows are shown in small letters and some in capitals (``SMALL``, ``SHOUTED``).
+    cased: where the encoder is told of case. Some windows are then shown in small letters and some in capitals (``SMALL``, ``SHOUTED``).
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     windows = windows.cut_documents(random)
-    if windows.forms.any():
-        windows = _hide_case(windows, random.random(len(windows.sentences)))
+    if cased:
+        windows = _hide_case(windows, cased, random.random(len(windows.sentences)))
     buckets = make_rows(windows, batching, targets, random.permutation(len(windows.sentences)))
     buckets = [pad_rows(rows.take(random.permutation(len(rows.pieces))), rows_per_step) for rows in buckets]
     steps = [len(rows.pieces) // rows_per_step for rows in buckets]
     return Epoch(buckets, rows_per_step, random.permutation(np.repeat(np.arange(len(buckets)), steps)))
 
 
-def _hide_case(windows: Windows, chance: np.ndarray) -> Windows:
+def _hide_case(windows: Windows, cased: CasedVocabulary, chance: np.ndarray) -> Windows:
     """The windows, in small letters where ``chance`` (in [0, 1), float64 [windows]) is small, and in capitals where it is large."""
     small, shouted = (np.repeat(chosen, windows.lengths) for chosen in (chance < SMALL, chance >= 1 - SHOUTED))
-    forms = np.where(small, PLAIN, windows.forms)
-    return dataclasses.replace(windows, forms=np.where(shouted, windows.capital * np.int32(CAPITALS), forms))
+    plain = cased.plain[windows.pieces]
+    pieces = np.where(small, plain, windows.pieces)
+    return dataclasses.replace(windows, pieces=np.where(shouted, cased.capitals[plain], pieces))
 
 
 class Call(NamedTuple):

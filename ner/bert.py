@@ -16,11 +16,12 @@ import math
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ner import layers, shape
 from ner.batches import Batch
-from ner.cased import FORMS
+from ner.cased import CasedVocabulary
 from ner.fused import fold
 from ner.tensors import Tensor
 
@@ -183,11 +184,12 @@ class Encoder(keras.layers.Layer):
         compute_dtype: tf.DType = tf.float32,
         dropout_rate: float | None = None,
         *,
-        case: bool = False,
+        seen: np.ndarray | None = None,
+        cased: CasedVocabulary | None = None,
         token_types: bool = True,
         **kwargs,
     ):
-        """dropout_rate replaces both rates of the checkpoint's configuration. case: with a learnt vector for each written form.
+        """dropout_rate replaces both rates of the checkpoint's configuration. seen, cased: of ``WordEmbeddings``.
 
         token_types: whether the checkpoint has a table of them; every piece has type 0.
         """
@@ -199,10 +201,9 @@ class Encoder(keras.layers.Layer):
         def weight(name, *shape, initializer=normal):
             return self.add_weight(name=name, shape=shape, initializer=initializer)
 
-        self.word_embeddings = weight("word_embeddings", config.vocab_size, width)
+        self.word_embeddings = layers.WordEmbeddings(config.vocab_size, width, normal, seen, cased, name="word_embeddings")
         self.position_embeddings = weight("position_embeddings", config.max_position_embeddings, width)
         self.type_embeddings = weight("type_embeddings", config.type_vocab_size, width) if token_types else None
-        self.form_embeddings = weight("form_embeddings", FORMS, width, initializer="zeros") if case else None
         self.embedding_scale = weight("embedding_scale", width, initializer="ones")
         self.embedding_shift = weight("embedding_shift", width, initializer="zeros")
         projected = width != hidden
@@ -217,10 +218,9 @@ class Encoder(keras.layers.Layer):
         """Where the variables stand in a checkpoint, in the order in which they are trained."""
         at = f"{self.names.model}.embeddings"
         found = [
-            Tensor([f"{at}.word_embeddings.weight"], self.word_embeddings),
+            *self.word_embeddings.tensors(f"{at}.word_embeddings.weight"),
             Tensor([f"{at}.position_embeddings.weight"], self.position_embeddings),
             Tensor([f"{at}.token_type_embeddings.weight"], self.type_embeddings),
-            Tensor(["form_embeddings"], self.form_embeddings, file=""),
             Tensor([f"{at}.LayerNorm.weight"], self.embedding_scale),
             Tensor([f"{at}.LayerNorm.bias"], self.embedding_shift),
             Tensor([f"{at}_project.weight"], self.projection_kernel, transposed=True),
@@ -232,15 +232,12 @@ class Encoder(keras.layers.Layer):
 
     def call(self, batch: Batch, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """Batch of int32 [rows, length], seed uint32 scalar -> the last hidden state [rows x length, hidden] in the compute type."""
-        assert batch.pieces.shape == batch.forms.shape == batch.positions.shape == batch.segments.shape
+        assert batch.pieces.shape == batch.positions.shape == batch.segments.shape
         assert batch.pieces.shape.is_fully_defined()
-        none = tf.zeros([self.config.embedding_size])
         x = self.embed[training](
-            tf.gather(self.word_embeddings.value, tf.reshape(batch.pieces, [-1])),
+            self.word_embeddings(tf.reshape(batch.pieces, [-1]), training=training),
             tf.gather(self.position_embeddings.value, tf.reshape(batch.positions, [-1]) + self.config.first_position),
-            none if self.type_embeddings is None else self.type_embeddings.value[0],
-            tf.reshape(batch.forms, [-1]),
-            tf.stack([none] * FORMS) if self.form_embeddings is None else self.form_embeddings.value,
+            tf.zeros([self.config.embedding_size]) if self.type_embeddings is None else self.type_embeddings.value[0],
             self.embedding_scale.value,
             self.embedding_shift.value,
             fold(seed, 0),

@@ -29,13 +29,13 @@ class CasedVocabulary(NamedTuple):
         tokenizer: over the vocabulary with the written forms; the ids of the plain pieces are the encoder's.
         plain: int32 [pieces], the encoder's own id of each piece.
         forms: int32 [pieces]: PLAIN, CAPITALISED or CAPITALS.
-        capital: bool [pieces of the encoder], whether a piece has a form in CAPITALS.
+        capitals: int32 [pieces of the encoder], the form of each in CAPITALS; itself where it has none.
     """
 
     tokenizer: Tokenizer
     plain: np.ndarray
     forms: np.ndarray
-    capital: np.ndarray
+    capitals: np.ndarray
 
     def folded(self, table: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """The saved embeddings, float32 [pieces, width], of the encoder's own [own pieces, width] and the forms' vectors [FORMS, width]."""
@@ -53,7 +53,7 @@ def cased(tokenizer: Tokenizer, vocab_size: int) -> CasedVocabulary | None:
     vocabulary: dict[str, int] = content["model"]["vocab"]
     special = {token["content"] for token in content["added_tokens"]}
     plain, forms = list(range(vocab_size)), [PLAIN] * vocab_size
-    capital = np.zeros(vocab_size, bool)
+    capitals = np.arange(vocab_size, dtype=np.int32)
     for piece, number in sorted(vocabulary.items(), key=lambda item: item[1]):
         if piece in special or piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
             continue
@@ -63,14 +63,13 @@ def cased(tokenizer: Tokenizer, vocab_size: int) -> CasedVocabulary | None:
         if not start:
             written[_capitals(letters[:1]) + letters[1:]] = CAPITALISED  # of a single letter both are one
         for form, kind in written.items():
-            if form != piece:
-                capital[number] = True
             if form not in vocabulary:
                 vocabulary[form] = len(plain)
                 plain.append(number)
                 forms.append(kind)
+        capitals[number] = vocabulary[start + _capitals(letters)]
     made = Tokenizer.from_str(json.dumps(content))
-    return CasedVocabulary(made, np.array(plain, np.int32), np.array(forms, np.int32), capital)
+    return CasedVocabulary(made, np.array(plain, np.int32), np.array(forms, np.int32), capitals)
 
 
 def _capitals(letters: str) -> str:

@@ -259,16 +259,14 @@ def told_of_case(
     pieces: WordPieces, asked: bool | None, encoder: Pretrained, train: list[Sentence], say: Callable[[str], None]
 ) -> WordPieces:
     """The tokenizer that tells capitals, if that is asked for (``--case``), or if nothing is and the corpus calls for it."""
-    told = pieces.with_case(encoder.shape.vocab_size)
-    if told is None:
-        if asked:
-            say(f"--case is for uncased encoders, and has no effect on {encoder.folder.name}: its word pieces tell capitals already")
+    if not (asked or pieces.lacks_case([s.words for s in train])):
         return pieces
-    if asked or not pieces.lacks_case([s.words for s in train]):
-        return told if asked else pieces
-    if asked is False:
+    told = pieces.with_case(encoder.shape.vocab_size)
+    if told is None and asked:
+        say(f"--case is for uncased encoders, and has no effect on {encoder.folder.name}: its word pieces tell capitals already")
+    elif told is not None and asked is False:
         say("case off: this encoder does not see the capitals of this corpus; --case tells it")
-    return pieces if asked is False else told
+    return pieces if told is None or asked is False else told
 
 
 def check_trainable(splits: dict[str, list[Sentence]], config: Config, say: Callable[[str], None]) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import functools
 import math
 
+import keras
+import numpy as np
 import tensorflow as tf
 
-from ner.cased import FORMS
+from ner.cased import FORMS, CasedVocabulary
 from ner.fused import compiled, dropout, fused
+from ner.tensors import Tensor
 
 ACTIVATIONS = {
     "gelu": lambda x: 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5))),
@@ -33,17 +36,61 @@ def layer_norm(x: tf.Tensor, scale: tf.Tensor, epsilon: float) -> tf.Tensor:
     return centred * tf.math.rsqrt(variance + epsilon) * scale
 
 
-@functools.cache  # one compiled function for all layers and models
-def embed(rate: float, epsilon: float, compute_dtype: tf.DType):
-    """dropout(LayerNorm(words + positions + token type + written form)): [tokens, width] float32 -> compute type.
+class WordEmbeddings(keras.layers.Layer):
+    """The table of word pieces. While training only the rows of pieces that occur in training are variables of the optimizer.
 
-    token_type: float32 [width], that of every piece. forms: int32 [tokens] of ``ner.cased``; vectors: float32 [FORMS, width], theirs. They
-    are few, so the sum over all of them is fused with the rest, gradient included; a gather's would be a scatter.
+    No other row gets a gradient. A corpus of 200 sentences has 3,000 of 30,000 pieces, and the table may be half of an encoder's weights.
     """
 
-    def add(words, positions, token_type, forms, vectors, scale, shift, seed):
-        written = tf.reduce_sum(tf.one_hot(forms - 1, FORMS)[:, :, None] * vectors, 1)  # 0 for PLAIN
-        x = layer_norm(words + positions + token_type + written, scale, epsilon) + shift
+    def __init__(
+        self, vocab_size: int, width: int, initializer, seen: np.ndarray | None = None, cased: CasedVocabulary | None = None, **kwargs
+    ):
+        """seen: int64 [seen pieces], the pieces that occur in training; None for all. cased: what they are if capitals are told."""
+        super().__init__(autocast=False, dtype="float32", **kwargs)
+        self.cased = cased
+        if seen is not None:
+            seen = np.unique(seen if cased is None else cased.plain[seen])
+        self.seen = seen
+        self.forms = None if cased is None else self.add_weight(name="forms", shape=(FORMS, width), initializer="zeros")
+        self.table = self.add_weight(name="table", shape=(vocab_size, width), initializer=initializer, trainable=seen is None)
+        if seen is not None:
+            self.seen_rows = self.add_weight(name="seen_rows", shape=(len(seen), width), initializer=initializer)
+            self.row_of = np.zeros(vocab_size, np.int32)
+            self.row_of[seen] = np.arange(len(seen))
+            self.is_seen = np.zeros(vocab_size, bool)
+            self.is_seen[seen] = True
+
+    def tensors(self, name: str) -> list[Tensor]:
+        """Where the table stands in a checkpoint, and the forms' vectors, which saving folds into it."""
+        forms = [] if self.forms is None else [Tensor(["forms"], self.forms, file="")]
+        if self.seen is None:
+            return [Tensor([name], self.table), *forms]
+        return [Tensor([name], self.seen_rows, rows=self.seen, table=self.table), *forms]
+
+    def call(self, pieces: tf.Tensor, training: bool) -> tf.Tensor:
+        """Pieces int32 [tokens] -> float32 [tokens, width]. With ``training`` all of them must be ``seen``, or be padding."""
+        if self.cased is None or self.forms is None:
+            return self._rows(pieces, training)
+        # A product and not a gather, whose gradient would be a scatter; PLAIN, 0, is no row.
+        form = tf.one_hot(tf.gather(tf.constant(self.cased.forms), pieces) - 1, FORMS)
+        return self._rows(tf.gather(tf.constant(self.cased.plain), pieces), training) + tf.matmul(form, self.forms.value)
+
+    def _rows(self, pieces: tf.Tensor, training: bool) -> tf.Tensor:
+        """The rows of the encoder's own pieces."""
+        if self.seen is None:
+            return tf.gather(self.table.value, pieces)
+        rows = tf.gather(self.seen_rows.value, tf.gather(tf.constant(self.row_of), pieces))
+        if training:
+            return rows
+        return tf.where(tf.gather(tf.constant(self.is_seen), pieces)[:, None], rows, tf.gather(self.table.value, pieces))
+
+
+@functools.cache  # one compiled function for all layers and models
+def embed(rate: float, epsilon: float, compute_dtype: tf.DType):
+    """dropout(LayerNorm(words + positions + token type)): [tokens, width] float32 -> compute type; token_type [width] is every piece's."""
+
+    def add(words, positions, token_type, scale, shift, seed):
+        x = layer_norm(words + positions + token_type, scale, epsilon) + shift
         return tf.cast(dropout(x, rate, seed), compute_dtype)
 
     return fused(add)

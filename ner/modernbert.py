@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from ner import layers, shape
 from ner.batches import Batch
+from ner.cased import CasedVocabulary
 from ner.errors import InputError
 from ner.fused import dropout, fold, fused
 from ner.tensors import Tensor
@@ -241,8 +242,17 @@ class Block(keras.layers.Layer):
 class Encoder(keras.layers.Layer):
     """Embeddings, the blocks, the last LayerNorm and the head before the classifier."""
 
-    def __init__(self, config: ModernBertConfig, compute_dtype: tf.DType = tf.float32, dropout_rate: float | None = None, **kwargs):
-        """``dropout_rate`` replaces the dropout rates of the checkpoint's configuration."""
+    def __init__(
+        self,
+        config: ModernBertConfig,
+        compute_dtype: tf.DType = tf.float32,
+        dropout_rate: float | None = None,
+        *,
+        seen: np.ndarray | None = None,
+        cased: CasedVocabulary | None = None,
+        **kwargs,
+    ):
+        """dropout_rate replaces the dropout rates of the checkpoint's configuration. seen, cased: of ``WordEmbeddings``."""
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.config = config
         hidden = config.hidden_size
@@ -253,7 +263,8 @@ class Encoder(keras.layers.Layer):
         def scale(name):
             return self.add_weight(name=name, shape=(hidden,), initializer="ones")
 
-        self.word_embeddings = kernel("word_embeddings", config.vocab_size, config.initializer_range)
+        normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+        self.word_embeddings = layers.WordEmbeddings(config.vocab_size, hidden, normal, seen, cased, name="word_embeddings")
         self.embedding_scale = scale("embedding_scale")
         self.blocks = [
             Block(config, number, compute_dtype, dropout_rate, name=f"block_{number}") for number in range(config.num_hidden_layers)
@@ -269,7 +280,7 @@ class Encoder(keras.layers.Layer):
     def tensors(self) -> list[Tensor]:
         """Where the variables stand in a checkpoint, in the order in which they are trained."""
         return [
-            Tensor([WORDS], self.word_embeddings),
+            *self.word_embeddings.tensors(WORDS),
             Tensor(["model.embeddings.norm.weight"], self.embedding_scale),
             *(tensor for number, block in enumerate(self.blocks) for tensor in block.tensors(f"model.layers.{number}")),
             Tensor(["model.final_norm.weight"], self.final_scale),
@@ -281,7 +292,7 @@ class Encoder(keras.layers.Layer):
         """Batch of int32 [rows, length], seed uint32 scalar -> what the classifier takes [rows x length, hidden] in the compute type."""
         assert batch.pieces.shape == batch.positions.shape == batch.segments.shape
         assert batch.pieces.shape.is_fully_defined()
-        words = tf.gather(self.word_embeddings.value, tf.reshape(batch.pieces, [-1]))
+        words = self.word_embeddings(tf.reshape(batch.pieces, [-1]), training=training)
         residual = self.embed[training](words, self.embedding_scale.value, fold(seed, 0))
         added = None
         for number, block in enumerate(self.blocks):

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from ner import bert, distilbert, electra, files, hub, modernbert, roberta, wordpieces
+from ner.cased import CasedVocabulary
 from ner.crf import CRFHead
 from ner.errors import InputError
 from ner.progress import say
@@ -194,7 +195,8 @@ def build(
     tags: tuple[str, ...],
     *,
     head: str = "linear",
-    case: bool = False,
+    cased: CasedVocabulary | None = None,
+    seen: np.ndarray | None = None,
     dropout: float = 0.0,
     encoder_dropout: float | None = None,
     compute_dtype: tf.DType = tf.float32,
@@ -202,12 +204,12 @@ def build(
 ) -> TaggingModel:
     """A model of the folder's shape, its weights not loaded yet; create it inside ``strategy.scope()``.
 
-    tags: their names by id. case: with learnt vectors for the written forms of ``ner.cased``. encoder_dropout: None: what config.json
-    says. compute_dtype: of the matrix products. seed: of the head's initial weights.
+    tags: their names by id. cased: the vocabulary, where the encoder is told of case. seen: the word pieces of training, ascending,
+    if only their embeddings are to be trained. encoder_dropout: None: what config.json says. compute_dtype: of the matrix products. seed:
+    of the head's initial weights.
     """
     shape, make_head = source.shape, HEADS[head]
-    options = {"case": True} if case else {}  # only BERT's layers know it
-    encoder = source.family.Encoder(shape, compute_dtype, encoder_dropout, name="encoder", **options)
+    encoder = source.family.Encoder(shape, compute_dtype, encoder_dropout, seen=seen, cased=cased, name="encoder")
     return TaggingModel(
         encoder, make_head(shape.hidden_size, tags, dropout_rate=dropout, initializer_range=shape.initializer_range, seed=seed)
     )
@@ -239,7 +241,7 @@ def load(model: TaggingModel, source: Pretrained, *, head: bool) -> None:
         wrong += [f"{name} has values that are not finite" for name, p in parts.items() if not np.isfinite(p).all()]
         problems += wrong
         if not wrong:
-            values.append((tensor.variable, tensor.from_file(list(parts.values()))))
+            values.append((tensor, tensor.from_file(list(parts.values()))))
     problems += [f"{name} has no place in the model" for name in found]
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
@@ -248,8 +250,8 @@ def load(model: TaggingModel, source: Pretrained, *, head: bool) -> None:
             path=source.folder / WEIGHTS,
             hint="use the checkpoint's own config.json and weights",
         )
-    for variable, value in values:
-        variable.assign(value)
+    for tensor, value in values:
+        tensor.assign(value)
 
 
 def _read_tensors(path: Path, family) -> dict[str, np.ndarray]:
@@ -284,7 +286,7 @@ def save(
         for tensor in model.tensors():
             contents.setdefault(tensor.file, {}).update(tensor.to_file())
         if pieces.cased:
-            table, forms = contents[WEIGHTS][source.family.WORDS], contents.pop("")["form_embeddings"]
+            table, forms = contents[WEIGHTS][source.family.WORDS], contents.pop("")["forms"]
             contents[WEIGHTS][source.family.WORDS] = pieces.cased.folded(table, forms)
         for name, tensors in contents.items():
             (partial / name).write_bytes(dump(tensors, metadata={"format": "pt"}))  # save_file would make it private

@@ -19,7 +19,8 @@ def rehearse(config: Config, strategy: tf.distribute.Strategy, update, data: Dat
 
     update: of ``ner.step.make_update``. The learning rate is 0, so only the optimizer's moments change.
     """
-    epoch = batches.make_epoch(data.train, data.targets, batching=config.batching, rows_per_step=config.rows, seed=config.seed, epoch=0)
+    shape = {"rows_per_step": config.rows, "seed": config.seed, "epoch": 0}
+    epoch = batches.make_epoch(data.train, data.targets, batching=config.batching, cased=data.pieces.cased, **shape)
     seconds, count = 0.0, min(config.steps_per_call, 3)
     for rows in epoch.buckets:
         iterator = iter(batches.distribute(strategy, rows, config.rows, accumulate=config.accumulate))

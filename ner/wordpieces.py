@@ -7,23 +7,26 @@ once, in one batch, and the corpus is assembled from those with array operations
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from ner import cache
 from ner.cased import CasedVocabulary, cased
-from ner.errors import InputError
-from ner.progress import say
+from ner.errors import InputError, printable
 
 # A tokenizer's files: those of the fast form, and those that transformers makes one from.
 SLOW = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", *SLOW)
+# What the tokenizers of these families call the unknown piece where no file says so, as in a folder of vocab.json and merges.txt only.
+UNKNOWN = ("<unk>", "[UNK]")
 SOME_WORDS = 10_000  # enough to see how a vocabulary treats capitals
 # With document context rows need not be longer: in half-overlapping windows of 256 a word inside a document has at least about 63 pieces
 # of context on either side.
@@ -37,9 +40,7 @@ class Windows:
     Windows are cut from units: a unit is one sentence, or with document context the adjacent sentences of one document.
 
     Attributes:
-        pieces: int32 [pieces], ids in the checkpoint's vocabulary.
-        forms: int32 [pieces], how the piece is written (``ner.cased``); 0 throughout unless the encoder is told of case.
-        capital: bool [pieces], whether the piece has a form in CAPITALS; False throughout unless the encoder is told of case.
+        pieces: int32 [pieces], ids in the tokenizer's vocabulary.
         words: int32 [pieces], the word (counted over all sentences) the piece belongs to; -1 for [CLS], [SEP] and the pieces of words
             that this window only holds as context: every word belongs to exactly one window.
         first: bool [pieces], True on the first piece of each word that the window owns.
@@ -52,8 +53,6 @@ class Windows:
     """
 
     pieces: np.ndarray
-    forms: np.ndarray
-    capital: np.ndarray
     words: np.ndarray
     first: np.ndarray
     starts: np.ndarray
@@ -88,8 +87,6 @@ class Windows:
         return dataclasses.replace(
             self,
             pieces=self.pieces[inside],
-            forms=self.forms[inside],
-            capital=self.capital[inside],
             words=np.where(words >= 0, words - before, -1).astype(np.int32),
             first=self.first[inside],
             starts=self.starts[low : high + 1] - self.starts[low],
@@ -114,7 +111,7 @@ class Windows:
         source = _ranges(low - 1, high - low + 2)
         starts = np.concatenate([[0], np.cumsum(high - low + 2)])
         source[starts[:-1]], source[starts[1:] - 1] = self.starts[old], self.starts[old + 1] - 1
-        taken = {name: getattr(self, name)[source] for name in ("pieces", "forms", "capital", "words", "first")}
+        taken = {name: getattr(self, name)[source] for name in ("pieces", "words", "first")}
         return dataclasses.replace(self, **taken, starts=starts, sentences=self.sentences[old])
 
     def _disjoint(self, random: np.random.Generator) -> np.ndarray:
@@ -177,7 +174,8 @@ class WordPieces:
         tokenizer = _tokenizer(folder)
         if not reads_spaces(tokenizer):
             if source.fine_tuned:
-                say(f"warning: {folder}: its tokenizer reads words without the space before them; so was it fine-tuned, and so it is used")
+                what = "its tokenizer reads words without the space before them; so was it fine-tuned, and so it is used"
+                print(f"warning: {printable(str(folder))}: {what}", file=sys.stderr)  # standard output may be JSON
             else:
                 tokenizer = with_spaces(tokenizer)
         pad = source.config.get("pad_token_id")
@@ -297,16 +295,11 @@ class WordPieces:
         pieces = np.empty(starts[-1], np.int32)
         pieces[starts[:-1]], pieces[starts[1:] - 1] = self.cls, self.sep
         pieces[places] = flat[_ranges(begins[codes[words]], sizes)]
-        forms, capital = np.zeros(len(pieces), np.int32), np.zeros(len(pieces), bool)
-        if self.cased:
-            forms[places] = self.cased.forms[pieces[places]]
-            pieces[places] = self.cased.plain[pieces[places]]
-            capital[places] = self.cased.capital[pieces[places]]
         belongs = np.full(len(pieces), -1, np.int32)
         belongs[places] = np.repeat(np.where(owned, words, -1), sizes)
         first = np.zeros(len(pieces), bool)
         first[first_place[owned]] = True
-        return Windows(pieces, forms, capital, belongs, first, starts, sentence.astype(np.int32), **counts)
+        return Windows(pieces, belongs, first, starts, sentence.astype(np.int32), **counts)
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
@@ -325,6 +318,9 @@ def _tokenizer(folder: Path) -> Tokenizer:
             raise InputError(
                 f"no tokenizer.json, {', '.join(SLOW[:-1])} or {SLOW[-1]}", path=folder, hint="use a complete checkpoint folder"
             )
+        elif any(folder.glob("*.model")) and importlib.util.find_spec("sentencepiece") is None:
+            what = "its tokenizer is a sentencepiece file only, and the package sentencepiece is not installed"
+            raise InputError(what, path=folder, hint="pip install sentencepiece, or use a checkpoint with a tokenizer.json")
         from transformers import AutoTokenizer  # it knows tokenizer_class and its options; imported only here, it takes seconds
 
         slow = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -350,11 +346,15 @@ def special_pieces(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def unknown_piece(tokenizer: Tokenizer, folder: Path | None) -> int:
-    """The id of the piece for what the tokenizer makes nothing of: the model's own, else the one that the folder's settings name."""
-    model = json.loads(tokenizer.to_str())["model"]
-    if model.get("unk_id") is not None:  # Unigram
-        return model["unk_id"]
-    for name in (model.get("unk_token"), _text_of(_settings(folder).get("unk_token"))):
+    """The id of the piece for what the tokenizer makes nothing of: the model's own, else the one that the folder's settings name.
+
+    Else one of UNKNOWN.
+    """
+    if isinstance(tokenizer.model, models.Unigram):  # which tells its own only there
+        own = json.loads(tokenizer.to_str())["model"].get("unk_id")
+        if own is not None:
+            return own
+    for name in (getattr(tokenizer.model, "unk_token", None), _text_of(_settings(folder).get("unk_token")), *UNKNOWN):
         if name and (number := tokenizer.token_to_id(name)) is not None:
             return number
     raise InputError("the tokenizer has no unknown piece", path=folder, hint="name one as unk_token in tokenizer_config.json")

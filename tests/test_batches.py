@@ -100,13 +100,14 @@ def test_documents_are_cut_elsewhere_in_each_epoch_and_alike_in_the_same(documen
 
 def test_some_windows_are_read_in_small_letters_and_some_in_capitals(tiny):
     source = pretrained.read(tiny)
-    windows = WordPieces.load(source).with_case(source.shape.vocab_size).encode([["Alex", "in", "London", "9"]] * 4000, 64)
+    told = WordPieces.load(source).with_case(source.shape.vocab_size)
+    windows = told.encode([["Alex", "in", "London", "9"]] * 4000, 64)
     targets = batches.Targets(np.zeros(16000, np.int32))
-    (rows,) = batches.make_epoch(windows, targets, batching="padded", rows_per_step=4, seed=0, epoch=0).buckets
-    (again,) = batches.make_epoch(windows, targets, batching="padded", rows_per_step=4, seed=0, epoch=0).buckets
-    assert np.array_equal(rows.forms, again.forms)
+    options = {"batching": "padded", "rows_per_step": 4, "seed": 0, "epoch": 0, "cased": told.cased}
+    (rows,), (again,) = (batches.make_epoch(windows, targets, **options).buckets for _ in range(2))
+    assert np.array_equal(rows.pieces, again.pieces)
     counts = {tuple(row): 0 for row in ([0, 0, 0, 0], [2, 0, 2, 0], [1, 0, 1, 0], [2, 2, 2, 0])}
-    for row in rows.forms[rows.words >= 0].reshape(-1, 4):
+    for row in told.cased.forms[rows.pieces[rows.words >= 0]].reshape(-1, 4):
         counts[tuple(row.tolist())] += 1
     assert abs(counts[0, 0, 0, 0] / 4000 - batches.SMALL) < 0.02 and abs(counts[2, 2, 2, 0] / 4000 - batches.SHOUTED) < 0.02
     assert counts[2, 0, 2, 0] == 0

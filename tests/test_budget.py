@@ -18,7 +18,7 @@ from ner.wordpieces import Windows
 def windows(pieces: int, row_length: int = 64) -> Windows:
     """Windows of which the rule looks at: the number of pieces and the row length."""
     none = np.zeros(0, np.int32)
-    return Windows(np.zeros(pieces, np.int8), none, none, none, none, none, none, none, none, cut_words=0, row_length=row_length)
+    return Windows(np.zeros(pieces, np.int8), none, none, none, none, none, none, cut_words=0, row_length=row_length)
 
 
 def test_what_is_given_stays():

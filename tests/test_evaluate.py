@@ -13,6 +13,7 @@ import evaluate
 from ner import pretrained
 from ner.config import Config, to_toml
 from ner.errors import InputError, run_main
+from ner.wordpieces import WordPieces
 
 TAGS = ("B-per", "I-per", "O")
 DATA = "alex B-per\nlee I-per\nsings O\n\nlondon O\n\n"
@@ -24,7 +25,7 @@ def save(tiny, folder, *bias, **notes):
     model = pretrained.build(source, TAGS)
     model.head.tag_kernel.assign(np.zeros(model.head.tag_kernel.shape, np.float32))
     model.head.tag_bias.assign(np.resize(np.array(bias, np.float32), model.head.tag_bias.shape))
-    pretrained.save(model, folder, source=source, notes=notes)
+    pretrained.save(model, folder, source=source, pieces=WordPieces.load(source), notes=notes)
     return folder
 
 

@@ -93,17 +93,17 @@ def test_the_saved_tokenizer_neither_cuts_nor_pads(tiny, folder, tmp_path):
 def test_the_written_forms_begin_as_the_plain_pieces_and_are_saved_in_one_table(tiny, tmp_path):
     source = pretrained.read(tiny)
     pieces = WordPieces.load(source).with_case(source.shape.vocab_size)
-    model = model_of(tiny, case=True)
+    model = model_of(tiny, cased=pieces.cased)
     load(model, tiny, head=False)
-    assert not model.encoder.form_embeddings.numpy().any()
-    model.encoder.form_embeddings.assign(np.arange(64, dtype=np.float32).reshape(2, 32))
+    assert not model.encoder.word_embeddings.forms.numpy().any()
+    model.encoder.word_embeddings.forms.assign(np.arange(64, dtype=np.float32).reshape(2, 32))
     save(model, tmp_path / "out", source=tiny, pieces=pieces)
     table, own = (load_file(folder / "model.safetensors")[bert.WORDS] for folder in (tmp_path / "out", tiny))
     saved = pretrained.read(tmp_path / "out")
     number = {piece: WordPieces.load(saved).tokenizer.token_to_id(piece) for piece in ("london", "London", "LONDON", "##S")}
     assert len(table) == saved.shape.vocab_size > len(own) and number["london"] < len(own) <= number["London"]
     for piece, plain, form in (("london", "london", None), ("London", "london", 0), ("LONDON", "london", 1), ("##S", "##s", 1)):
-        vector = 0 if form is None else model.encoder.form_embeddings.numpy()[form]
+        vector = 0 if form is None else model.encoder.word_embeddings.forms.numpy()[form]
         np.testing.assert_allclose(table[number[piece]], own[pieces.tokenizer.token_to_id(plain)] + vector, rtol=1e-6)
     load(model_of(tmp_path / "out"), tmp_path / "out")
 

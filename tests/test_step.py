@@ -74,6 +74,20 @@ def test_loss_and_gradients_of_many_replicas_and_micro_batches_equal_one(tiny, e
         np.testing.assert_allclose(ours, one, atol=1e-6)
 
 
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", [*(pytest.param(f, marks=pytest.mark.slow) for f in ("roberta", "distilbert", "electra")), "modernbert"])
+def test_the_update_of_each_family_is_the_same_for_every_replica_count(tiny, toy_sentences, family, replicas):
+    folder = tiny.parent / f"tiny_{family}"
+    tags = TagSet.fit(toy_sentences)
+    windows = WordPieces.load(pretrained.read(folder)).encode([s.words for s in toy_sentences], ROW_LENGTH)
+    encoded = windows, batches.Targets(tags.encode([s.tags for s in toy_sentences])), tags
+    loss, norm, gradients = first_update(folder, encoded, 1)
+    same_loss, same_norm, same_gradients = first_update(folder, encoded, replicas)
+    assert same_loss == pytest.approx(loss, abs=1e-5) and same_norm == pytest.approx(norm, rel=1e-5)
+    for ours, one in zip(same_gradients, gradients, strict=True):
+        np.testing.assert_allclose(ours, one, atol=1e-5)
+
+
 def test_the_whole_step_compiled_equals_the_plain_one(tiny, encoded, single):
     loss, _, gradients = first_update(tiny, encoded, 1, jit=True)
     assert loss == pytest.approx(single[0], abs=1e-5)

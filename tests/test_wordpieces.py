@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers
 
 from ner import pretrained, wordpieces
 from ner.errors import InputError
@@ -18,6 +21,17 @@ from ner.wordpieces import WordPieces, _dump, _load, choose_row_length, document
 @pytest.fixture(scope="module")
 def word_pieces(tiny):
     return WordPieces.load(pretrained.read(tiny))
+
+
+@pytest.fixture(scope="module", params=["tiny_bert", "tiny_roberta", "tiny_xlm_roberta", "tiny_modernbert"])
+def of_any_kind(request, tiny):
+    """A tokenizer of each kind, with the space before words as a pre-trained encoder has it."""
+    return WordPieces.load(as_pretrained(tiny.with_name(request.param)))
+
+
+def as_pretrained(folder: Path):
+    source = pretrained.read(folder)
+    return dataclasses.replace(source, config=source.config | {"architectures": ["AForMaskedLM"]})
 
 
 def pieces_of(windows, w):
@@ -47,12 +61,20 @@ def test_forms_say_how_a_piece_is_written(tiny):
     told = plain.with_case(source.shape.vocab_size)
     words = [["The", "us", "US", "u.s.", "U.S.", "9", "A", "\u00c9t\u00e9", "LONDONS"]]
     windows, small = told.encode(words, 64), plain.encode(words, 64)
-    assert np.array_equal(windows.pieces, small.pieces) and not small.forms.any() and not small.capital.any()
-    forms = [windows.forms[windows.words == word].tolist() for word in range(9)]
+    assert np.array_equal(told.cased.plain[windows.pieces], small.pieces)
+    forms = [told.cased.forms[windows.pieces[windows.words == word]].tolist() for word in range(9)]
     assert forms == [[1], [0, 0], [1, 2], [0, 0, 0, 0], [1, 0, 1, 0], [0], [1], [1, 0, 0], [2, 2]]
-    assert not windows.forms[windows.words < 0].any()
-    letters = [any(c.isalpha() for c in plain.tokenizer.id_to_token(number)) for number in windows.pieces]
-    assert windows.capital[windows.words >= 0].tolist() == [has for has, word in zip(letters, windows.words, strict=True) if word >= 0]
+    assert windows.pieces[windows.words < 0].tolist() == [plain.cls, plain.sep]
+
+
+def test_a_tokenizer_that_makes_a_sign_of_each_space_gets_one_before_a_word():
+    """As mmBERT's: BPE over text whose spaces are signs, without one before the first word."""
+    signs = {"<unk>": 0, "<s>": 1, "</s>": 2, "\u2581": 3, "a": 4, "\u2581a": 5}
+    tokenizer = Tokenizer(models.BPE(signs, [("\u2581", "a")], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    assert not wordpieces.reads_spaces(tokenizer)
+    spaced = wordpieces.with_spaces(tokenizer)
+    assert wordpieces.reads_spaces(spaced) and spaced.encode(["a"], is_pretokenized=True).ids == [5]
 
 
 def test_truncation_and_padding_of_the_checkpoint_are_switched_off(tiny, tmp_path):
@@ -87,10 +109,14 @@ def test_a_word_longer_than_a_row_is_cut_and_counted(word_pieces):
 words = st.lists(st.text(min_size=1, max_size=30), min_size=0, max_size=40)
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.lists(words, max_size=8), st.sampled_from([8, 16, 64]))
-def test_every_word_of_any_text_starts_in_exactly_one_window(word_pieces, sentences, row_length):
-    windows = word_pieces.encode(sentences, row_length)
+any_words = st.lists(st.text(st.characters(), min_size=1, max_size=30), max_size=40)  # unpaired surrogates too, which JSON can carry
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(any_words, max_size=8), st.sampled_from([8, 16, 64]))
+def test_every_word_of_any_text_starts_in_exactly_one_window(of_any_kind, sentences, row_length):
+    windows = of_any_kind.encode(sentences, row_length)
+    assert all(of_any_kind.encode_words([word for sentence in sentences for word in sentence]))
     total = sum(len(s) for s in sentences)
     assert windows.num_words == total
     assert windows.words[windows.first].tolist() == list(range(total))
@@ -99,7 +125,7 @@ def test_every_word_of_any_text_starts_in_exactly_one_window(word_pieces, senten
     for w, sentence in enumerate(windows.sentences):
         mine = windows.words[windows.starts[w] : windows.starts[w + 1]]
         assert (owner[mine[mine >= 0]] == sentence).all()
-        assert pieces_of(windows, w)[0] == word_pieces.cls and pieces_of(windows, w)[-1] == word_pieces.sep
+        assert pieces_of(windows, w)[0] == of_any_kind.cls and pieces_of(windows, w)[-1] == of_any_kind.sep
 
 
 documents = st.lists(st.tuples(words, st.sampled_from(["", "", "a", "a", "a", "b"])), max_size=30)
@@ -227,6 +253,27 @@ def test_a_vocabulary_alone_is_read_as_its_tokenizer_config_says(folder, tiny):
         assert options["do_lower_case"] or got[1] != got[2]
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "strip_accents": False}))
     assert WordPieces.load(pretrained.read(folder)).encode_words(["\u00e1"]) != [[pieces.tokenizer.token_to_id("a")]]
+
+
+def test_byte_level_vocabulary_and_merges_alone_are_read(tiny, tmp_path):
+    """As RoBERTa was published at first; no file then names the unknown piece."""
+    roberta = tiny.with_name("tiny_roberta")
+    model = json.loads((roberta / "tokenizer.json").read_text())["model"]
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(roberta / name, tmp_path / name)
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"] | {"<mask>": len(model["vocab"])}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in model["merges"]))
+    found, wanted = (WordPieces.load(as_pretrained(folder)) for folder in (tmp_path, roberta))
+    words = json.loads((roberta / "words.json").read_text())["words"]
+    assert found.encode_words(words) == wanted.encode_words(words)
+    assert (found.cls, found.sep, found.unk) == (wanted.cls, wanted.sep, wanted.unk)
+
+
+def test_a_sentencepiece_file_without_its_package_is_refused_with_the_package_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    (folder / "sentencepiece.bpe.model").write_bytes(b"")
+    with pytest.raises(InputError, match="the package sentencepiece is not installed"):
+        WordPieces.load(pretrained.read(folder))
 
 
 def test_a_tokenizer_that_runs_in_python_only_is_refused_in_one_line(folder, tiny):

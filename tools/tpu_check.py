@@ -1,6 +1,6 @@
 """Compile the update of an experiment for a TPU, without one, and say what a core would need and at best could do.
 
-    python tools/tpu_check.py --config experiments/gmb_minilm.toml --topology v5e:2x2 [--rows-per-core N] [--json FILE]
+    python tools/tpu_check.py --config experiments/gmb_minilm.toml --topology v5e:2x2 [--encoder NAME] [--rows-per-core N]
 
 What is compiled is the code of ner/step.py with its real shapes: forward, loss, backward, sum over the cores, clipping, AdamW. TensorFlow
 lowers it to HLO here. libtpu's compiler, in an environment of its own (tpu_compile.py, ``make tpu-check``), builds that for every core.
@@ -31,11 +31,25 @@ sys.path.insert(0, str(ROOT))
 from ner.config import Config, train_config  # noqa: E402
 from ner.strategy import import_tensorflow  # noqa: E402
 
-PUBLISHED = {  # checkpoints whose shape is known without their files; vocabulary, width, layers, heads, inner width, positions
-    "google-bert/bert-base-uncased": (30522, 768, 12, 12, 3072, 512),
-    "google-bert/bert-large-uncased": (30522, 1024, 24, 16, 4096, 512),
-    "sentence-transformers/all-MiniLM-L6-v2": (30522, 384, 6, 12, 1536, 512),
+BERT = {"model_type": "bert", "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+BERT |= {"intermediate_size": 3072, "max_position_embeddings": 512}
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1}
+SMALL = {"hidden_size": 256, "embedding_size": 128, "num_attention_heads": 4, "intermediate_size": 1024}
+DISTIL = {"model_type": "distilbert", "vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072}
+MODERN = {"model_type": "modernbert", "vocab_size": 50368, "hidden_size": 768, "num_hidden_layers": 22, "num_attention_heads": 12}
+PUBLISHED = {  # what config.json says of checkpoints whose shape is known without their files
+    "google-bert/bert-base-uncased": BERT,
+    "google-bert/bert-large-uncased": BERT | LARGE,
+    "sentence-transformers/all-MiniLM-L6-v2": BERT | {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536},
+    "FacebookAI/roberta-base": BERT | ROBERTA | {"model_type": "roberta", "vocab_size": 50265},
+    "FacebookAI/xlm-roberta-base": BERT | ROBERTA | {"model_type": "xlm-roberta", "vocab_size": 250002},
+    "distilbert/distilbert-base-uncased": DISTIL | {"max_position_embeddings": 512},
+    "google/electra-small-discriminator": BERT | SMALL | {"model_type": "electra"},
+    "google/electra-base-discriminator": BERT | {"model_type": "electra", "embedding_size": 768},
+    "answerdotai/ModernBERT-base": MODERN | {"intermediate_size": 1152, "max_position_embeddings": 8192, "local_attention": 128},
 }
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +100,25 @@ def model_of(config: Config):
     """The experiment's model with random weights, for GMB's 17 tags. Its shape is in PUBLISHED: no checkpoint is needed."""
     import tensorflow as tf
 
-    from ner import bert, pretrained
+    from ner import pretrained
 
-    source = pretrained.Pretrained(Path(), {}, bert, bert.BertConfig(*PUBLISHED[config.encoder]))
+    shape = PUBLISHED[config.encoder]
+    family = pretrained.FAMILIES[shape["model_type"]]
+    source = pretrained.Pretrained(Path(), shape, family, family.read_config(shape, Path("config.json")))
     dtype = tf.bfloat16 if config.compute_dtype == "auto" else tf.as_dtype(config.compute_dtype)
     tags = ("O", *(f"{prefix}-{kind}" for kind in range(8) for prefix in "BI"))
     more = {"dropout": config.dropout, "encoder_dropout": config.encoder_dropout, "compute_dtype": dtype}
-    return pretrained.build(source, tags, head=config.head, case=config.case, **more)
+    if config.case:  # of the vocabulary that all uncased checkpoints of PUBLISHED share
+        more["cased"] = word_pieces().with_case(shape["vocab_size"]).cased
+    return pretrained.build(source, tags, head=config.head, **more)
+
+
+def word_pieces():
+    """MiniLM's tokenizer."""
+    from ner import pretrained
+    from ner.wordpieces import WordPieces
+
+    return WordPieces.load(pretrained.find(MINILM))
 
 
 def lower(config: Config, rows: int, replicas: int) -> bytes:
@@ -140,16 +166,14 @@ def compile_for(topology: str, replicas: int, module: bytes, python: str) -> dic
 
 
 def epoch_of(config: Config, rows: int) -> Epoch | None:
-    """Packed (or padded) for real: the training sentences of GMB, with the vocabulary all of PUBLISHED share; None without the corpus."""
+    """Packed (or padded) for real: the training sentences of GMB; None without the corpus, and for a vocabulary that is not MiniLM's."""
     gmb = os.environ.get("GMB_CSV")
-    if not gmb:
+    if not gmb or PUBLISHED[config.encoder]["vocab_size"] != PUBLISHED[MINILM]["vocab_size"]:
         return None
-    from ner import batches, formats, pretrained
-    from ner.wordpieces import WordPieces
+    from ner import batches, formats
 
     sentences = formats.read(gmb)[:43163]  # as many as the tutorial trains on (experiments/source_text.toml)
-    word_pieces = WordPieces.load(pretrained.find("sentence-transformers/all-MiniLM-L6-v2"))
-    windows = word_pieces.encode_cached([s.words for s in sentences], row_length(config))
+    windows = word_pieces().encode_cached([s.words for s in sentences], row_length(config))
     epoch = batches.make_epoch(windows, batches.UNKNOWN, batching=config.batching, rows_per_step=rows, seed=0, epoch=0)
     return Epoch(epoch.steps, float(windows.starts[-1]) / epoch.steps)
 
@@ -208,12 +232,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="an experiment's TOML")
     parser.add_argument("--topology", required=True, help="such as v3:2x2, v4:2x2x1, v5e:2x2, v6e:2x2, v5e:16x16")
+    parser.add_argument("--encoder", choices=PUBLISHED, help="in place of the experiment's")
+    parser.add_argument("--row-length", help="in place of the experiment's")
     parser.add_argument("--rows-per-core", type=int, help="default: the rows of the configuration over the cores")
     parser.add_argument("--largest", action="store_true", help="double the rows a core until they do not fit")
     parser.add_argument("--python", default=str(ROOT / ".venv-tpu" / "bin" / "python"), help="Python of the environment with libtpu")
     parser.add_argument("--json", type=Path, help="append the result to this file, a line each")
     given = parser.parse_args()
-    config = train_config(["--config", given.config])
+    asked = {"--encoder": given.encoder, "--row-length": given.row_length}
+    config = train_config(["--config", given.config, *(part for pair in asked.items() if pair[1] for part in pair)])
     if config.encoder not in PUBLISHED:
         raise SystemExit(f"error: the shape of {config.encoder} is not known here; add it to PUBLISHED in {Path(__file__).name}")
     _, replicas = cores(given.topology)
@@ -224,7 +251,7 @@ def main() -> None:
         print(describe(found[0]))
     if given.json:
         with open(given.json, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"config": given.config, **one}) + "\n" for one in found)
+            file.writelines(json.dumps({"config": given.config, "encoder": config.encoder, **one}) + "\n" for one in found)
     if "error" in found[0]:
         sys.exit(2)
 
