@@ -17,10 +17,11 @@ from ner.errors import RunStopped, run_main
 from ner.flags import REQUIRED, key, parse
 
 if TYPE_CHECKING:
-    from ner.bulk import Output
-    from ner.rows import File
+    from ner.bulk_output import Output
+    from ner.ray_data import Source
 
 BATCH = 2_000  # rows tagged at a time: enough to fill the model's rows well
+MOST_TASKS = 1_000  # that read
 BLOCK_BYTES = 4 << 20  # of a table on its way from one process to the next
 CPUS = 2  # for each worker on a cluster
 SPARE_CPUS = 3  # Ray counts one for each task that reads, writes, or leaves out rows that are done; they hardly work
@@ -46,46 +47,44 @@ class Arguments:
 
 def main(arguments: list[str]) -> int:
     given = parse(Arguments, arguments)
-    from ner import cluster, rows
-    from ner.bulk import Output
+    from ner import bulk_input, cluster
+    from ner.bulk_output import Output
     from ner.inference import model_folder
     from ner.progress import say
 
-    folder = model_folder(given.ckpt)
-    files, others = rows.find(given.input)
-    filesystem, _ = rows.open_filesystem(given.input)
-    id_column = rows.id_column(filesystem, files[0], given.text_column, given.id_column)
+    folder = model_folder(given.ckpt).resolve()
+    found = bulk_input.find(given.input)
+    id_column = bulk_input.id_column(found, given.text_column, given.id_column)
     job = {
-        "model": digest(sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))),
-        "input": hashlib.sha256(repr([(file.name, file.size) for file in files]).encode()).hexdigest(),
+        "model": digest(folder),
+        "input": hashlib.sha256(repr([(file.name, file.size) for file in found.files]).encode()).hexdigest(),
         "columns": f"{given.text_column}, {id_column}, {'with' if given.keep_text else 'without'} text",
     }
-    output = Output(given.output if "://" in given.output else os.path.abspath(given.output))
-    if others:
-        say(f"not read: {len(others)} files that are neither Parquet, JSON Lines nor text, such as {others[0]}")
+    output = Output(given.output)
     done = output.found(job, resume=given.resume)
+    if found.others:
+        say(f"not read: {len(found.others)} files that are neither Parquet, JSON Lines nor text, such as {found.others[0]}")
     if done:
         output.delete_checkpoint()  # if a kill fell between the last two steps
     else:
         with cluster.started(given.address, cpus=(os.cpu_count() or 1) + (given.workers or 0) + SPARE_CPUS):
-            from ner import engine
+            from ner import ray_data
 
-            engine.check_model(str(folder.resolve()))
-            output.begin(job)
-            tag(given, str(folder.resolve()), files, id_column, output, rows.guess_rows(filesystem, files))
+            ray_data.check_model(str(folder))
+            tag(given, str(folder), ray_data.Source(found, given.text_column, id_column), output, job, bulk_input.guess_rows(found))
         done = output.finish(job)
     rejected = f", {done['rejected']:,} rejected: see {given.output}/rejected" if done["rejected"] else ", none rejected"
     say(f"tagged {done['rows']:,} rows{rejected}; {given.output}/data")
     return 0
 
 
-def tag(given: Arguments, folder: str, files: list[File], id_column: str | None, output: Output, expected: int | None) -> None:
+def tag(given: Arguments, folder: str, source: Source, output: Output, job: dict[str, str], expected: int | None) -> None:
     """Read, tag and write what is not done yet. Raises RunStopped where rows went missing."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
     from ray.data.checkpoint import CheckpointConfig
 
-    from ner import engine
+    from ner.ray_data import Sink, Worker
 
     workers, cpus, gpus = shares(given.workers, ray.cluster_resources(), None if given.address else os.cpu_count() or 1)
     context = DataContext.get_current()
@@ -93,20 +92,20 @@ def tag(given: Arguments, folder: str, files: list[File], id_column: str | None,
     context.target_max_block_size = BLOCK_BYTES
     # The rows that are done, by their places. It is deleted by output.finish, after all is known to be written.
     context.checkpoint_config = CheckpointConfig("place", f"{output.path}/checkpoint", delete_checkpoint_on_success=False)
-    source = engine.Source(given.input if "://" in given.input else os.path.abspath(given.input), files, given.text_column, id_column)
-    data = ray.data.read_datasource(source, override_num_blocks=min(len(files), 1_000))
+    data = ray.data.read_datasource(source, override_num_blocks=min(len(source.files), MOST_TASKS))
     data = data.map_batches(
-        engine.Worker,
+        Worker,
         fn_constructor_args=(folder, cpus, given.keep_text),
         batch_size=min(BATCH, given.rows_per_file),
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=workers),
         **({"num_gpus": gpus} if gpus else {"num_cpus": cpus}),
     )
-    sink = engine.Sink(output.path, given.rows_per_file)
+    sink = Sink(output.path, given.rows_per_file)
+    before = output.begin(job)
     with progress(output, expected):
         data.write_datasink(sink)
-    if output.clean():
+    if output.clean(before | sink.written):
         raise RunStopped("some rows were lost on the way; --resume tags them again")
     if sink.cut_words:
         print(f"warning: of {sink.cut_words} long words only the first word pieces were read", file=sys.stderr)
@@ -157,11 +156,12 @@ def standing(rows: int, here: int, seconds: float, expected: int | None) -> str:
     return f"{rows:,}{of} rows  {here / seconds:,.0f} rows/s{left}"
 
 
-def digest(paths: list[Path]) -> str:
-    """One hash of the files' names and contents."""
+def digest(folder: Path) -> str:
+    """One hash of the names and contents of a model's files."""
     from ner.files import sha256
 
-    return hashlib.sha256(repr([(path.name, sha256(path)) for path in paths]).encode()).hexdigest()
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".txt", ".safetensors")]
+    return hashlib.sha256(repr([(path.name, sha256(path)) for path in files]).encode()).hexdigest()
 
 
 if __name__ == "__main__":

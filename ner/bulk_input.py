@@ -5,6 +5,7 @@ A row that cannot be tagged is not an error: it comes with the reason.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 BLOCK = 2_000  # rows of a table
+FIRST = 100  # lines of JSON in which the columns must be found
 PARQUET, JSON_LINES, TEXT = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json"), (".txt", ".text")
 COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")  # plain text and JSON Lines; Parquet compresses inside
 SAMPLE = 1 << 20  # bytes read to guess how many rows there are
@@ -31,6 +33,14 @@ class File(NamedTuple):
     name: str
     size: int
     number: int
+
+
+class Input(NamedTuple):
+    """A filesystem of pyarrow's, the files to read, by name, and the names of those in the folder that are of another kind."""
+
+    filesystem: Any
+    files: list[File]
+    others: list[str]
 
 
 class Row(NamedTuple):
@@ -56,8 +66,8 @@ def open_filesystem(path: str) -> tuple[Any, str]:
         raise InputError(f"cannot be opened ({reason})", hint="give a local path, or an address that pyarrow opens", path=path) from None
 
 
-def find(path: str) -> tuple[list[File], list[str]]:
-    """The files of an input, by name, and the names of those in a folder that are not read. A file alone may have any name.
+def find(path: str) -> Input:
+    """What stands at a path, which is a file of any name, or a folder with its subfolders. Names that begin with . or _ are left out.
 
     Raises InputError where there is nothing to read.
     """
@@ -81,7 +91,7 @@ def find(path: str) -> tuple[list[File], list[str]]:
     if not any(file.size for file in files):
         what = "it is empty" if files else "no Parquet, JSON Lines or text file in it (.parquet, .jsonl, .txt)"
         raise InputError(what, hint="give --input something to tag", path=path)
-    return files, [name for (name, _), taken in zip(found, read, strict=True) if not taken]
+    return Input(filesystem, files, [name for (name, _), taken in zip(found, read, strict=True) if not taken])
 
 
 def _ending(name: str) -> str:
@@ -90,35 +100,40 @@ def _ending(name: str) -> str:
     return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
 
 
-def id_column(filesystem: Any, file: File, text_column: str, asked: str | None) -> str | None:
-    """The column of ids, by the input's first file: ``asked``, or where nothing was asked ``id`` if there is one, else None.
+def id_column(found: Input, text_column: str, asked: str | None) -> str | None:
+    """The column of ids, by the first rows of the input: ``asked``, or where nothing was asked ``id`` if there is one, else None.
 
-    Raises InputError where the file lacks the column of texts, or the column that was asked for.
+    Raises InputError where they lack the column of texts, or the column that was asked for.
     """
+    file = next(file for file in found.files if file.size)
     ending = _ending(file.name)
     if ending in PARQUET:
-        names = _in_parquet(filesystem, file, lambda parquet: parquet.schema_arrow.names)
+        with _parquet(found.filesystem, file) as parquet:
+            names = parquet.schema_arrow.names
     elif ending in JSON_LINES:
-        lines = (line for _, line in _lines(filesystem, file) if line.strip())
-        names = list(_object(next(lines, b"")) or {})
+        lines = itertools.islice(_lines(found.filesystem, file), FIRST)
+        names = list(dict.fromkeys(name for _, line in lines for name in _object(line) or {}))
+    elif asked:
+        raise InputError("plain text has no column of ids", hint="leave out --id-column", path=file.name)
     else:
-        return asked
+        return None
     for name in (text_column, asked):
         if name is not None and name not in names:
-            what = f"no column {name!r}; its first row has {', '.join(names) or 'none'}"
+            what = f"no column {name!r}; there is {', '.join(names) or 'none'}"
             raise InputError(what, hint="name the columns with --text-column and --id-column", path=file.name)
     return asked or ("id" if "id" in names else None)
 
 
-def guess_rows(filesystem: Any, files: list[File]) -> int | None:
+def guess_rows(found: Input) -> int | None:
     """About how many rows there are, from the first file's rows a byte; None where it is compressed text."""
-    first = next(file for file in files if file.size)
-    total = sum(file.size for file in files)
+    first = next(file for file in found.files if file.size)
+    total = sum(file.size for file in found.files)
     if _ending(first.name) in PARQUET:
-        return round(_in_parquet(filesystem, first, lambda parquet: parquet.metadata.num_rows) * total / first.size)
+        with _parquet(found.filesystem, first) as parquet:
+            return round(parquet.metadata.num_rows * total / first.size)
     if first.name.lower().endswith(COMPRESSED):
         return None
-    with filesystem.open_input_stream(first.path) as stream:
+    with found.filesystem.open_input_stream(first.path) as stream:
         sample = stream.read(SAMPLE)
     return round(max(1, sample.count(b"\n")) * total / len(sample))
 
@@ -141,27 +156,29 @@ def blocks(filesystem: Any, file: File, text_column: str, id_column: str | None)
 
 
 def _parquet_rows(filesystem: Any, file: File, text_column: str, id_column: str | None) -> Iterator[Row]:
-    import pyarrow as pa
-
-    def table_rows(parquet):
-        wanted = [text_column, *([id_column] if id_column else [])]
+    wanted = [text_column, *([id_column] if id_column else [])]
+    number = 0
+    with _parquet(filesystem, file) as parquet:
         for name in wanted:
-            if name not in parquet.schema_arrow.names:
-                raise InputError(f"no column {name!r}", hint="give all files the same columns", path=file.name)
-        kind = parquet.schema_arrow.field(text_column).type
-        if not _is_text(kind):
-            hint = "name the column of texts with --text-column"
-            raise InputError(f"column {text_column!r} is {kind}, not text", hint=hint, path=file.name)
-        number = 0
+            _check_column(parquet.schema_arrow, name, file, may_be_integers=name == id_column)
         for batch in parquet.iter_batches(BLOCK, columns=wanted):
-            texts = batch.column(text_column)
-            texts = texts.dictionary_decode() if pa.types.is_dictionary(texts.type) else texts
-            ids = batch.column(id_column).to_pylist() if id_column else itertools.repeat("")
-            for text, id in zip(texts.cast(pa.large_binary()).to_pylist(), ids, strict=bool(id_column)):
+            ids = _values(batch.column(id_column)) if id_column else [None] * len(batch)
+            for text, id in zip(_values(batch.column(text_column)), ids, strict=True):
                 number += 1
-                yield _row(text, id if id_column else f"{file.name}:{number}", f"{file.name}:{number}")
+                source = f"{file.name}:{number}"
+                yield _row(text, id if id_column else source, source)
 
-    yield from _in_parquet(filesystem, file, table_rows, several=True)
+
+def _check_column(schema: pyarrow.Schema, name: str, file: File, *, may_be_integers: bool) -> None:
+    from pyarrow import types
+
+    if schema.names.count(name) != 1:
+        what = f"{'several columns' if name in schema.names else 'no column'} {name!r}"
+        raise InputError(what, hint="give all files the same columns", path=file.name)
+    kind = schema.field(name).type
+    if not (_is_text(kind) or (may_be_integers and types.is_integer(kind))):
+        what = f"column {name!r} is {kind}, not text" + (" or whole numbers" if may_be_integers else "")
+        raise InputError(what, hint="name the columns with --text-column and --id-column", path=file.name)
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:
@@ -172,21 +189,30 @@ def _is_text(kind: pyarrow.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _in_parquet(filesystem: Any, file: File, ask, several: bool = False):
-    """What ``ask`` makes of the ParquetFile; with ``several``, one thing after another."""
+def _values(column: pyarrow.Array) -> list[Any]:
+    """The values of a column, texts as bytes: they may be no UTF-8."""
+    import pyarrow as pa
+
+    if not _is_text(column.type):
+        return column.to_pylist()
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return column.cast(pa.large_binary()).to_pylist()
+
+
+@contextlib.contextmanager
+def _parquet(filesystem: Any, file: File) -> Iterator[Any]:
+    """The ParquetFile. Raises InputError where it cannot be read, also in the block."""
     import pyarrow
-    from pyarrow import parquet
+    from pyarrow.parquet import ParquetFile
 
-    def each():
-        try:
-            with parquet.ParquetFile(filesystem.open_input_file(file.path)) as opened:
-                yield from ask(opened) if several else [ask(opened)]
-        except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
-            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-            hint = "give whole Parquet files that you may read"
-            raise InputError(f"cannot be read as Parquet ({reason})", hint=hint, path=file.name) from None
-
-    return each() if several else next(each())
+    try:
+        with ParquetFile(filesystem.open_input_file(file.path)) as opened:
+            yield opened
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise InputError(
+            f"cannot be read as Parquet ({reason})", hint="give whole Parquet files that you may read", path=file.name
+        ) from None
 
 
 def _json_rows(filesystem: Any, file: File, text_column: str, id_column: str | None) -> Iterator[Row]:
@@ -227,24 +253,26 @@ def _lines(filesystem: Any, file: File) -> Iterator[tuple[int, bytes]]:
 
 
 def _row(text: Any, id: Any, source: str) -> Row:
-    """The row of a text (bytes or str) and an id (text or number), or the reason why it cannot be tagged."""
-    known = str(id) if isinstance(id, (str, int)) and not isinstance(id, bool) and _decoded(str(id)) is not None else None
-    decoded = _decoded(text) if isinstance(text, (bytes, str)) else None
+    """The row of a text (bytes or str) and an id (bytes, str or int), or the reason why it cannot be tagged."""
+    known = _decoded(str(id) if isinstance(id, int) and not isinstance(id, bool) else id)
+    decoded = _decoded(text)
     if text is None:
         reason = "the text is null or missing"
-    elif not isinstance(text, (bytes, str)):
-        reason = f"the text is not text but {type(text).__name__}"
     elif decoded is None:
-        reason = "the text is not UTF-8"
+        reason = "the text is not UTF-8" if isinstance(text, (bytes, str)) else f"the text is not text but {type(text).__name__}"
+    elif id is None:
+        reason = "the id is null or missing"
     elif known is None:
-        reason = "the id is null or missing" if id is None else f"the id is neither text nor a whole number but {type(id).__name__}"
+        reason = "the id is not UTF-8" if isinstance(id, (bytes, str)) else f"the id is not text or a whole number but {type(id).__name__}"
     else:
         return Row(known, decoded)
     return Row(known, None, source, reason)
 
 
-def _decoded(text: bytes | str) -> str | None:
+def _decoded(text: Any) -> str | None:
     """A text that UTF-8 can hold; None for others, such as one with half of a surrogate pair."""
+    if not isinstance(text, (bytes, str)):
+        return None
     try:
         return (text.encode() if isinstance(text, str) else text).decode()
     except UnicodeError:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import Datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import BlockBasedFileDatasink, ReadTask
 
-from ner import rows
-from ner.bulk import Output
+from ner import bulk_input
+from ner.bulk_output import Output
 
 if TYPE_CHECKING:
     from ner.inference import Tagged, Tagger
 
 ENTITY = [("start", pa.int32()), ("end", pa.int32()), ("text", pa.string()), ("type", pa.string()), ("score", pa.float32())]
+CHARACTERS = 1_000_000  # of texts tagged at a time, or one text more: their words are Python objects, which take much memory
 TAGGED = {"words": pa.list_(pa.string()), "tags": pa.list_(pa.string()), "entities": pa.list_(pa.struct(ENTITY))}
 
 
@@ -39,31 +43,25 @@ def load_tagger(ckpt: str, threads: int) -> Tagger:
 
 
 class Source(Datasource):
-    """The rows of an input (``ner.rows.blocks``), some files a task."""
+    """The rows of an input (``ner.bulk_input.blocks``), some files a task."""
 
-    def __init__(self, path: str, files: list[rows.File], text_column: str, id_column: str | None):
-        self.path, self.files, self.columns = path, files, (text_column, id_column)
+    def __init__(self, found: bulk_input.Input, text_column: str, id_column: str | None):
+        self.filesystem, self.files, self.columns = found.filesystem, found.files, (text_column, id_column)
 
     def estimate_inmemory_data_size(self) -> int:
         return sum(file.size for file in self.files)
 
     def get_read_tasks(self, parallelism: int, *unused, **unused_too) -> list[Any]:
-        every = max(1, -(-len(self.files) // parallelism))
+        every = -(-len(self.files) // parallelism)
         groups = [self.files[first : first + every] for first in range(0, len(self.files), every)]
         return [ReadTask(self._reader(group), self._about(group)) for group in groups]
 
-    def _reader(self, files: list[rows.File]):
-        path, columns = self.path, self.columns
+    def _reader(self, files: list[bulk_input.File]):
+        filesystem, columns = self.filesystem, self.columns  # not self, which would bring the names of all files to each task
+        return lambda: itertools.chain.from_iterable(bulk_input.blocks(filesystem, file, *columns) for file in files)
 
-        def read():
-            filesystem, _ = rows.open_filesystem(path)
-            for file in files:
-                yield from rows.blocks(filesystem, file, *columns)
-
-        return read
-
-    def _about(self, files: list[rows.File]) -> Any:
-        return BlockMetadata(num_rows=None, size_bytes=sum(f.size for f in files), input_files=None, exec_stats=None)
+    def _about(self, files: list[bulk_input.File]) -> Any:
+        return BlockMetadata(num_rows=None, size_bytes=sum(file.size for file in files), input_files=None, exec_stats=None)
 
 
 class Worker:
@@ -72,14 +70,21 @@ class Worker:
     def __init__(self, ckpt: str, threads: int, keep_text: bool):
         self.tagger, self.keep_text = load_tagger(ckpt, threads), keep_text
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Add words, tags and entities, null where a row has a reason; drop the text unless it is to be kept."""
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Add words, tags and entities, null where a row has a reason; drop the text unless it is to be kept. In parts of CHARACTERS."""
+        parts = np.cumsum([len(text or "") for text in table["text"].to_pylist()]) // CHARACTERS
+        cuts = np.flatnonzero(np.diff(parts, prepend=-1))
+        for first, end in itertools.pairwise([*cuts.tolist(), len(table)]):
+            yield self.tagged(table.slice(first, end - first))
+
+    def tagged(self, table: pa.Table) -> pa.Table:
+        """One part. Its first row has the number of words that were cut, in the column ``cut``."""
         texts = table["text"].to_pylist()
         cut = self.tagger.cut_words
-        tagged = iter(self.tagger([text for text in texts if text is not None]))
-        records = [None if text is None else next(tagged) for text in texts]
+        found = iter(self.tagger([text for text in texts if text is not None]))
+        records = [None if text is None else _plain(next(found)) for text in texts]
         for name, kind in TAGGED.items():
-            table = table.append_column(name, pa.array([record and _plain(record)[name] for record in records], kind))
+            table = table.append_column(name, pa.array([record and record[name] for record in records], kind))
         cuts = [self.tagger.cut_words - cut] + [0] * (len(texts) - 1)
         table = table.append_column("cut", pa.array(cuts, pa.int32()))
         return table if self.keep_text else table.drop_columns("text")
@@ -90,20 +95,24 @@ def _plain(tagged: Tagged) -> dict[str, Any]:
 
 
 class Sink(BlockBasedFileDatasink):
-    """Writes tagged rows to an output folder (``ner.bulk.Output``), at least ``rows_per_file`` of them a file where there are as many."""
+    """Writes tagged rows to an output folder (``ner.bulk_output.Output``), at least ``rows_per_file`` of them a file where there are as many."""
 
     def __init__(self, path: str, rows_per_file: int):
         super().__init__(f"{path}/data", min_rows_per_file=rows_per_file, file_format="parquet")
-        self.output_path, self.cut_words = path, 0
+        self.output_path = path
+        self.written: set[str] = set()  # the names of the files, after the end
+        self.cut_words = 0  # after the end
 
-    def write(self, blocks, ctx) -> int:
+    def write(self, blocks, ctx) -> tuple[str, int] | None:
         blocks = [pa.table(block) for block in blocks if len(block)]
         if not blocks:
-            return 0
+            return None
         table = pa.concat_tables(blocks)
         name = self.filename_provider.get_filename_for_task(ctx.kwargs["write_uuid"], ctx.task_idx)
         Output(self.output_path).write(name, table.drop_columns("cut"))
-        return pa.compute.sum(table["cut"]).as_py()
+        return name, pa.compute.sum(table["cut"]).as_py()
 
     def on_write_complete(self, write_result) -> None:
-        self.cut_words = sum(write_result.write_returns)
+        for name, cut_words in filter(None, write_result.write_returns):
+            self.written.add(name)
+            self.cut_words += cut_words

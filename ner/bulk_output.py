@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ner.bulk_input import open_filesystem
 from ner.errors import InputError
-from ner.rows import open_filesystem
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,8 +23,8 @@ class Output:
     """The folder, local or at an address that pyarrow opens."""
 
     def __init__(self, path: str):
-        self.path = path.rstrip("/")
-        self.filesystem, self.root = open_filesystem(self.path)
+        self.filesystem, self.root = open_filesystem(path.rstrip("/"))
+        self.path = path.rstrip("/") if "://" in path else self.root  # as Ray takes it
         self._counted: dict[str, int] = {}
 
     def found(self, job: dict[str, str], *, resume: bool) -> dict | None:
@@ -43,34 +43,37 @@ class Output:
         if "job.json" not in names:
             raise InputError("not the output of tag.py: no job.json", hint="give another --output", path=self.path)
         with self.filesystem.open_input_stream(f"{self.root}/job.json") as file:
-            noted = json.loads(file.read())
+            try:
+                noted = dict(json.loads(file.read()))
+            except (ValueError, TypeError):
+                raise InputError("job.json is damaged", hint="give another --output", path=self.path) from None
         different = [name for name, value in job.items() if noted.get(name) != value]
         if different:
             hint = "continue with what it began with, or give another --output"
             raise InputError(f"the job in it differs in {', '.join(different)}", hint=hint, path=self.path)
         return noted if "rows" in noted else None
 
-    def begin(self, job: dict[str, str]) -> None:
-        """Start the job, or take it up where it was left."""
+    def begin(self, job: dict[str, str]) -> set[str]:
+        """Start the job, or take it up where it was left. The names of the files that are done."""
         self._write(job)
         self.clean()
+        return set(self._names("checkpoint"))
 
-    def clean(self) -> int:
-        """Undo writes that a kill interrupted. How many were thought done and are not: 0, but for what no kill alone explains."""
+    def clean(self, known: set[str] | None = None) -> int:
+        """Undo writes that a kill interrupted. How many files were thought done and are not.
+
+        known: the only names that may be done: a worker that outlived its driver may have written others meanwhile.
+        """
         checkpoints = self._names("checkpoint")
-        pending = {name.removesuffix(PENDING) for name in checkpoints if name.endswith(PENDING)}
-        done = {name.removesuffix(DONE) for name in checkpoints if not name.endswith(PENDING)}
-        written = {name.removesuffix(DONE) for folder in FOLDERS for name in self._names(folder)}
+        pending = {name.removesuffix(PENDING) + DONE for name in checkpoints if name.endswith(PENDING)}
+        done = {name for name in checkpoints if not name.endswith(PENDING)}
+        written = {name for folder in FOLDERS for name in self._names(folder)}
         # A pending write may be the second of a file that was done: its first worker died before it could say so.
-        false = {name for name in done if name in pending or name not in written}
-        for name in false:
-            self.filesystem.delete_file(f"{self.root}/checkpoint/{name}{DONE}")
+        false = {name for name in done if name in pending or name not in written or (known is not None and name not in known)}
+        self._delete("checkpoint", false)  # first, for a kill in the midst of this
         for folder in FOLDERS:
-            for name in self._names(folder):
-                if name.removesuffix(DONE) not in done - false:
-                    self.filesystem.delete_file(f"{self.root}/{folder}/{name}")
-        for name in pending:
-            self.filesystem.delete_file(f"{self.root}/checkpoint/{name}{PENDING}")
+            self._delete(folder, set(self._names(folder)) - (done - false))
+        self._delete("checkpoint", set(checkpoints) - done)
         return len(false)
 
     def rows_done(self) -> int:
@@ -94,7 +97,7 @@ class Output:
             self.filesystem.delete_dir(f"{self.root}/checkpoint")
 
     def write(self, name: str, table: pyarrow.Table) -> None:
-        """Write tagged rows to data/NAME, and those with a reason to rejected/NAME. table: what ``ner.engine.Worker`` gives."""
+        """Write tagged rows to data/NAME, and those with a reason to rejected/NAME. table: what ``ner.ray_data.Worker`` gives."""
         import pyarrow.compute as pc
         from pyarrow import parquet
 
@@ -117,6 +120,10 @@ class Output:
 
     def _names(self, folder: str) -> list[str]:
         return [info.base_name for info in self._infos(folder) if info.base_name.endswith(DONE)]
+
+    def _delete(self, folder: str, names: set[str]) -> None:
+        for name in names:
+            self.filesystem.delete_file(f"{self.root}/{folder}/{name}")
 
     def _rows(self, folder: str, name: str) -> int:
         from pyarrow import parquet

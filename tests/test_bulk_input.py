@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import predict
-from ner import rows
+from ner import bulk_input
 from ner.errors import InputError
 
 
 def read(path, text_column="text", id_column=None):
     """All rows of a file or folder."""
-    filesystem, _ = rows.open_filesystem(str(path))
-    files, _ = rows.find(str(path))
-    return [row for file in files for block in rows.blocks(filesystem, file, text_column, id_column) for row in block.to_pylist()]
+    filesystem, files, _ = bulk_input.find(str(path))
+    return [row for file in files for block in bulk_input.blocks(filesystem, file, text_column, id_column) for row in block.to_pylist()]
 
 
 def brief(found):
@@ -28,7 +27,7 @@ def brief(found):
 
 
 def test_a_parquet_row_that_is_no_text_comes_with_its_reason(tmp_path):
-    table = pa.table({"id": [7, 8, None, 10], "body": pa.array([b"alex", b"\xff", b"sings", None])})
+    table = pa.table({"id": pa.array([b"7", b"8", None, b"10", b"\xff"]), "body": pa.array([b"alex", b"\xff", b"sings", None, b"x"])})
     parquet.write_table(table, tmp_path / "x.parquet")
     found = read(tmp_path, "body", "id")
     assert brief(found) == [
@@ -36,8 +35,9 @@ def test_a_parquet_row_that_is_no_text_comes_with_its_reason(tmp_path):
         ("8", None, "the text is not UTF-8"),
         (None, None, "the id is null or missing"),
         ("10", None, "the text is null or missing"),
+        (None, None, "the id is not UTF-8"),
     ]
-    assert [row["source"] for row in found] == [None, "x.parquet:2", "x.parquet:3", "x.parquet:4"]
+    assert [row["source"] for row in found] == [None, "x.parquet:2", "x.parquet:3", "x.parquet:4", "x.parquet:5"]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
@@ -56,7 +56,7 @@ def test_a_line_of_json_that_is_no_row_comes_with_its_reason(tmp_path):
         *["not a JSON object in UTF-8"] * 2,
         "the text is null or missing",
         "the text is not text but int",
-        "the id is neither text nor a whole number but list",
+        "the id is not text or a whole number but list",
         "the text is not UTF-8",
     ]
 
@@ -80,7 +80,7 @@ def test_a_folder_is_read_with_its_folders_and_every_row_has_a_place_of_its_own(
     (tmp_path / "more" / "b.txt.gz").write_bytes(gzip.compress(b"three\n"))
     (tmp_path / "more" / "README.md").write_text("four")
     (tmp_path / ".hidden.txt").write_text("five")
-    files, others = rows.find(str(tmp_path))
+    _, files, others = bulk_input.find(str(tmp_path))
     assert [file.name for file in files] == ["a.txt", "more/b.txt.gz"] and others == ["more/README.md"]
     found = read(tmp_path)
     assert [(row["id"], row["text"]) for row in found] == [("a.txt:1", "one"), ("a.txt:2", "two"), ("more/b.txt.gz:1", "three")]
@@ -88,11 +88,10 @@ def test_a_folder_is_read_with_its_folders_and_every_row_has_a_place_of_its_own(
 
 
 def test_long_files_come_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK", 3)
+    monkeypatch.setattr(bulk_input, "BLOCK", 3)
     (tmp_path / "x.txt").write_text("a\n" * 8)
-    filesystem, _ = rows.open_filesystem(str(tmp_path))
-    (file,), _ = rows.find(str(tmp_path))
-    assert [len(block) for block in rows.blocks(filesystem, file, "text", None)] == [3, 3, 2]
+    filesystem, (file,), _ = bulk_input.find(str(tmp_path))
+    assert [len(block) for block in bulk_input.blocks(filesystem, file, "text", None)] == [3, 3, 2]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ def test_long_files_come_in_blocks(tmp_path, monkeypatch):
         ("x.txt", b"", "it is empty"),
         ("x.md", b"text", "no Parquet, JSON Lines or text file in it"),
         ("x.parquet", b"PAR1 but no more", "cannot be read as Parquet"),
-        ("x.jsonl", b'{"body": "x"}\n', "no column 'text'; its first row has body"),
+        ("x.jsonl", b'{"body": "x"}\n', "no column 'text'; there is body"),
     ],
 )
 def test_an_input_that_is_none_is_refused(tmp_path, name, content, part):
@@ -110,30 +109,38 @@ def test_an_input_that_is_none_is_refused(tmp_path, name, content, part):
         (tmp_path / name).write_bytes(content)
     path = str(tmp_path if name else tmp_path / "nowhere")
     with pytest.raises(InputError, match=part):
-        files, _ = rows.find(path)
-        rows.id_column(rows.open_filesystem(path)[0], files[0], "text", None)
+        bulk_input.id_column(bulk_input.find(path), "text", None)
 
 
 def test_columns_that_are_not_there_or_hold_no_text_are_refused(tmp_path):
     parquet.write_table(pa.table({"id": [1], "text": [2.5]}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="column 'text' is double, not text"):
         read(tmp_path)
-    filesystem, _ = rows.open_filesystem(str(tmp_path))
-    (file,), _ = rows.find(str(tmp_path))
+    found = bulk_input.find(str(tmp_path))
     with pytest.raises(InputError, match="no column 'key'"):
-        rows.id_column(filesystem, file, "text", "key")
-    assert rows.id_column(filesystem, file, "text", None) == "id"
+        bulk_input.id_column(found, "text", "key")
+    assert bulk_input.id_column(found, "text", None) == "id"
+    with pytest.raises(InputError, match="column 'text' is double, not text or whole numbers"):
+        read(tmp_path, "id", "text")
+    (tmp_path / "x.txt").write_text("alex\n")
+    with pytest.raises(InputError, match="plain text has no column of ids"):
+        bulk_input.id_column(bulk_input.find(str(tmp_path / "x.txt")), "text", "id")
+
+
+def test_a_first_line_that_is_no_row_does_not_hide_the_columns(tmp_path):
+    (tmp_path / "a.jsonl").write_text("")
+    (tmp_path / "x.jsonl").write_text('{\n{"id": 1}\n{"id": 2, "text": "alex"}\n')
+    assert bulk_input.id_column(bulk_input.find(str(tmp_path)), "text", None) == "id"
 
 
 def test_the_number_of_rows_is_guessed(tmp_path):
-    filesystem, _ = rows.open_filesystem(str(tmp_path))
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("a line\n" * 50)
-    assert rows.guess_rows(filesystem, rows.find(str(tmp_path))[0]) == 100
+    assert bulk_input.guess_rows(bulk_input.find(str(tmp_path))) == 100
     parquet.write_table(pa.table({"text": ["x"] * 30}), tmp_path / "x.parquet")
-    assert rows.guess_rows(filesystem, rows.find(str(tmp_path / "x.parquet"))[0]) == 30
+    assert bulk_input.guess_rows(bulk_input.find(str(tmp_path / "x.parquet"))) == 30
 
 
 def test_an_address_that_pyarrow_does_not_open_is_refused():
     with pytest.raises(InputError, match="cannot be opened"):
-        rows.open_filesystem("nosuch://bucket/x")
+        bulk_input.open_filesystem("nosuch://bucket/x")

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from ner.bulk import Output
+from ner.bulk_output import Output
 from ner.errors import InputError
 
 JOB = {"model": "m", "input": "i"}
@@ -40,7 +40,7 @@ def test_a_job_is_begun_continued_and_ended_once(tmp_path):
     output.write("a.parquet", pa.concat_tables([table("1", "2"), table("3", reason="null")]))
     note(path, "a.parquet", 3)
     assert output.found(JOB, resume=True) is None
-    output.begin(JOB)
+    assert output.begin(JOB) == {"a.parquet"}
     assert output.rows_done() == 3
     assert output.finish(JOB) == {**JOB, "rows": 2, "rejected": 1} == output.found(JOB, resume=True)
     assert sorted(p.name for p in path.iterdir()) == ["data", "job.json", "rejected"]
@@ -50,6 +50,11 @@ def test_a_job_is_begun_continued_and_ended_once(tmp_path):
 
 def test_an_output_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
+    damaged = Output(str(tmp_path / "damaged"))
+    damaged.begin(JOB)
+    (tmp_path / "damaged" / "job.json").write_text("[")
+    with pytest.raises(InputError, match="damaged"):
+        damaged.found(JOB, resume=True)
     output = Output(str(tmp_path))
     with pytest.raises(InputError, match="not empty"):
         output.found(JOB, resume=False)
@@ -84,3 +89,12 @@ def test_after_a_kill_only_what_is_done_and_written_stays(tmp_path, checkpoints,
     found = {folder: sorted(p.stem for p in (tmp_path / folder).glob("*")) for folder in ("data", "rejected", "checkpoint")}
     assert found == {"data": kept, "rejected": kept, "checkpoint": kept}
     assert output.clean() == 0
+
+
+def test_what_a_worker_wrote_that_outlived_its_driver_is_undone(tmp_path):
+    output = Output(str(tmp_path))
+    for name in ("old.parquet", "new.parquet", "late.parquet"):
+        output.write(name, table("1"))
+        note(tmp_path, name, 1)
+    assert output.clean({"old.parquet", "new.parquet"}) == 1
+    assert [sorted(p.stem for p in (tmp_path / folder).glob("*")) for folder in ("data", "checkpoint")] == [["new", "old"]] * 2
