@@ -160,7 +160,8 @@ def _parquet_rows(filesystem: Any, file: File, text_column: str, id_column: str 
     number = 0
     with _parquet(filesystem, file) as parquet:
         for name in wanted:
-            _check_column(parquet.schema_arrow, name, file, may_be_integers=name == id_column)
+            if parquet.schema_arrow.names.count(name) != 1:
+                raise InputError(f"not one column {name!r}", hint="give all files the same columns", path=file.name)
         for batch in parquet.iter_batches(BLOCK, columns=wanted):
             ids = _values(batch.column(id_column)) if id_column else [None] * len(batch)
             for text, id in zip(_values(batch.column(text_column)), ids, strict=True):
@@ -169,50 +170,34 @@ def _parquet_rows(filesystem: Any, file: File, text_column: str, id_column: str 
                 yield _row(text, id if id_column else source, source)
 
 
-def _check_column(schema: pyarrow.Schema, name: str, file: File, *, may_be_integers: bool) -> None:
-    from pyarrow import types
-
-    if schema.names.count(name) != 1:
-        what = f"{'several columns' if name in schema.names else 'no column'} {name!r}"
-        raise InputError(what, hint="give all files the same columns", path=file.name)
-    kind = schema.field(name).type
-    if not (_is_text(kind) or (may_be_integers and types.is_integer(kind))):
-        what = f"column {name!r} is {kind}, not text" + (" or whole numbers" if may_be_integers else "")
-        raise InputError(what, hint="name the columns with --text-column and --id-column", path=file.name)
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    from pyarrow import types
-
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary, types.is_null)
-    return any(test(kind) for test in tests)
-
-
 def _values(column: pyarrow.Array) -> list[Any]:
     """The values of a column, texts as bytes: they may be no UTF-8."""
     import pyarrow as pa
 
-    if not _is_text(column.type):
-        return column.to_pylist()
     column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    return column.cast(pa.large_binary()).to_pylist()
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return (column.cast(pa.large_binary()) if any(test(column.type) for test in tests) else column).to_pylist()
 
 
 @contextlib.contextmanager
 def _parquet(filesystem: Any, file: File) -> Iterator[Any]:
     """The ParquetFile. Raises InputError where it cannot be read, also in the block."""
-    import pyarrow
     from pyarrow.parquet import ParquetFile
 
+    with _readable(file), ParquetFile(filesystem.open_input_file(file.path)) as parquet:
+        yield parquet
+
+
+@contextlib.contextmanager
+def _readable(file: File) -> Iterator[None]:
+    """Raises InputError where the file cannot be read in the block."""
+    import pyarrow
+
     try:
-        with ParquetFile(filesystem.open_input_file(file.path)) as opened:
-            yield opened
+        yield
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise InputError(
-            f"cannot be read as Parquet ({reason})", hint="give whole Parquet files that you may read", path=file.name
-        ) from None
+        raise InputError(f"cannot be read ({reason})", hint="give whole files that you may read", path=file.name) from None
 
 
 def _json_rows(filesystem: Any, file: File, text_column: str, id_column: str | None) -> Iterator[Row]:
@@ -243,30 +228,20 @@ def _text_rows(filesystem: Any, file: File, text_column: str, id_column: str | N
 
 def _lines(filesystem: Any, file: File) -> Iterator[tuple[int, bytes]]:
     """The lines of a file with their numbers, without their ends and without a byte-order mark."""
-    try:
-        with filesystem.open_input_stream(file.path, compression="detect") as stream:
-            for number, line in enumerate(io.BufferedReader(stream, SAMPLE), 1):  # type: ignore[type-var]
-                yield number, (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).rstrip(b"\r\n")
-    except OSError as error:
-        reason = error.strerror or str(error).split("\n")[0]
-        raise InputError(f"cannot be read ({reason})", hint="give whole files that you may read", path=file.name) from None
+    with _readable(file), filesystem.open_input_stream(file.path, compression="detect") as stream:
+        for number, line in enumerate(io.BufferedReader(stream, SAMPLE), 1):  # type: ignore[type-var]
+            yield number, (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).rstrip(b"\r\n")
 
 
 def _row(text: Any, id: Any, source: str) -> Row:
     """The row of a text (bytes or str) and an id (bytes, str or int), or the reason why it cannot be tagged."""
-    known = _decoded(str(id) if isinstance(id, int) and not isinstance(id, bool) else id)
-    decoded = _decoded(text)
-    if text is None:
-        reason = "the text is null or missing"
-    elif decoded is None:
-        reason = "the text is not UTF-8" if isinstance(text, (bytes, str)) else f"the text is not text but {type(text).__name__}"
-    elif id is None:
-        reason = "the id is null or missing"
-    elif known is None:
-        reason = "the id is not UTF-8" if isinstance(id, (bytes, str)) else f"the id is not text or a whole number but {type(id).__name__}"
-    else:
-        return Row(known, decoded)
-    return Row(known, None, source, reason)
+    id = str(id) if isinstance(id, int) and not isinstance(id, bool) else id
+    known, decoded = _decoded(id), _decoded(text)
+    for name, value, found in (("text", text, decoded), ("id", id, known)):
+        if found is None:
+            fault = "null or missing" if value is None else "not UTF-8" if isinstance(value, (bytes, str)) else "not text"
+            return Row(known, None, source, f"the {name} is {fault}")
+    return Row(known, decoded)
 
 
 def _decoded(text: Any) -> str | None:

@@ -95,7 +95,7 @@ def _plain(tagged: Tagged) -> dict[str, Any]:
 
 
 class Sink(BlockBasedFileDatasink):
-    """Writes tagged rows to an output folder (``ner.bulk_output.Output``), at least ``rows_per_file`` of them a file where there are as many."""
+    """Writes tagged rows to an output folder (``ner.bulk_output.Output``), ``rows_per_file`` or more of them a file."""
 
     def __init__(self, path: str, rows_per_file: int):
         super().__init__(f"{path}/data", min_rows_per_file=rows_per_file, file_format="parquet")
