@@ -71,17 +71,18 @@ test-tf220: .venv-tf220/installed
 	.venv-tf220/bin/pip install --quiet --disable-pip-version-check --no-deps tensorflow-cpu==2.20.0 tensorboard==2.20.0 setuptools==81.0.0
 	touch $@
 
-# An environment with Ray, for tag.py and launch.py: that of `make setup` and what Ray needs.
-ray: .venv-ray/installed
+# An environment with Ray, for tag.py and launch.py: that of `make setup` and what Ray needs. RAY_VENV=.venv adds it to that of `make setup`.
+RAY_VENV ?= .venv-ray
+ray: $(RAY_VENV)/installed-ray
 
-.venv-ray/installed: ray.lock
-	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r ray.lock
+$(RAY_VENV)/installed-ray: ray.lock
+	[ -d $(RAY_VENV) ] || $(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r ray.lock
 	touch $@
 
 # The tests that start Ray.
 test-ray: ray
-	.venv-ray/bin/python -m pytest -m slow tests/test_tag.py tests/test_launch.py
+	$(RAY_VENV)/bin/python -m pytest -m slow tests/test_tag.py tests/test_launch.py
 
 # Renew the pins with uv; the locks name versions and hashes, no index. What both have is the same version.
 lock: setup
