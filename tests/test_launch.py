@@ -22,18 +22,8 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 @pytest.fixture
 def command(corpus, tiny):
     """Arguments of train.py, but for --output."""
-    files = [
-        "--train",
-        corpus / "train.conll",
-        "--validation",
-        corpus / "validation.conll",
-        "--encoder",
-        tiny,
-        "--no-case",
-        "--tpu",
-        "none",
-    ]
-    sizes = "--epochs 30 --rows 5 --row-length 64 --validate-every 0 --steps-per-call 2 --checkpoint-every-steps 4"
+    files = ["--train", corpus / "train.conll", "--validation", corpus / "validation.conll", "--encoder", tiny]
+    sizes = "--no-case --tpu none --epochs 30 --rows 5 --row-length 64 --validate-every 0 --steps-per-call 2 --checkpoint-every-steps 4"
     return [*map(str, files), *sizes.split(), "--learning-rate", "1e-2", "--compute-dtype", "float32"]
 
 
