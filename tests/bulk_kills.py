@@ -3,7 +3,10 @@
     .venv-ray/bin/python tests/bulk_kills.py --ckpt MODEL [--kills 30] [--seed 0]
 
 Each id of the input must come out once, in data/ or in rejected/, with the tags that predict.py gives. A series of its own for every few
-kills, so that many jobs are brought to their end. Runs in Ray's environment (``make ray``).
+kills, so that many jobs are brought to their end. Runs in Ray's environment (``make ray``). MODEL is one trained with ``--compute-dtype
+float32``: in bfloat16 the tag of a near tie depends on the sentences that share its row, which differ between the two programs.
+
+A worker is any process of Ray's that bears its name, also an agent without which a node is dead: then tag.py ends, and is continued.
 """
 
 from __future__ import annotations
@@ -30,12 +33,14 @@ PATIENCE = 300.0
 
 @dataclasses.dataclass
 class Tally:
-    """Kills so far of each kind, those after which something was written, jobs finished, and what was found wrong."""
+    """Kills so far of each kind, those after which something was written, attempts that ended with status 1 after a kill, jobs finished, and
+    what was found wrong."""
 
     worker: int = 0
     driver: int = 0
     both: int = 0
     with_output: int = 0
+    ended: int = 0
     finished: int = 0
     wrong: list[str] = dataclasses.field(default_factory=list)
 
@@ -120,12 +125,15 @@ def attempt(arguments: list[str], output: Path, kinds: list[tuple[float, str]], 
 def job(arguments: list[str], output: Path, seconds: float, most: int, rng: random.Random, tally: Tally) -> None:
     """One job that takes ``seconds``, killed until there were ``most`` kills in all, then left to end."""
     while True:
-        left = most - tally.kills
+        before = tally.kills
+        left = most - before
         kinds = sorted((seconds * rng.uniform(0.25, 1.0), rng.choice(("worker", "driver", "both"))) for _ in range(min(left, 2)))
         status = attempt(arguments, output, kinds, rng, tally)
         if status == 0:
             return
-        if status != -signal.SIGKILL:
+        if status == 1 and tally.kills > before:
+            tally.ended += 1
+        elif status != -signal.SIGKILL:
             raise RuntimeError(f"status {status}: {output.with_suffix('.log').read_text(errors='replace').strip()[-300:]}")
 
 
