@@ -4,7 +4,7 @@
 
 Each id of the input must come out once, in data/ or in rejected/, with the tags that predict.py gives. A series of its own for every few
 kills, so that many jobs are brought to their end. Runs in Ray's environment (``make ray``). MODEL is one trained with ``--compute-dtype
-float32``: in bfloat16 the tag of a near tie depends on the sentences that share its row, which differ between the two programs.
+float32``: the two programs put other sentences together, and in bfloat16 a few tags differed without any kill.
 
 A worker is any process of Ray's that bears its name, also an agent without which a node is dead: then tag.py ends, and is continued.
 """
