@@ -33,8 +33,7 @@ PATIENCE = 300.0
 
 @dataclasses.dataclass
 class Tally:
-    """Kills so far of each kind, those after which something was written, attempts that ended with status 1 after a kill, jobs finished, and
-    what was found wrong."""
+    """Kills so far of each kind, those after which something was written, attempts that a kill ended with status 1, jobs, and faults."""
 
     worker: int = 0
     driver: int = 0
