@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup quickstart test test-slow test-tf220 lint format types bench kills tpu-check lock clean
+.PHONY: setup quickstart test test-slow test-tf220 ray test-ray lint format types bench kills tpu-check lock clean
 
 setup: $(VENV)/installed
 
@@ -72,11 +72,26 @@ test-tf220: .venv-tf220/installed
 	.venv-tf220/bin/pip install --quiet --disable-pip-version-check --no-deps tensorflow-cpu==2.20.0 tensorboard==2.20.0 setuptools==81.0.0
 	touch $@
 
-# Renew the pins with uv; the lock names versions and hashes, no index.
+# An environment with Ray, for tag.py and launch.py: that of `make setup` and what Ray needs. RAY_VENV=.venv adds it to that of `make setup`.
+RAY_VENV ?= .venv-ray
+ray: $(RAY_VENV)/installed-ray
+
+$(RAY_VENV)/installed-ray: ray.lock
+	[ -d $(RAY_VENV) ] || $(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r ray.lock
+	touch $@
+
+# The tests that start Ray.
+test-ray: ray
+	$(RAY_VENV)/bin/python -m pytest -m slow tests/test_tag.py tests/test_launch.py
+
+# Renew the pins with uv; the locks name versions and hashes, no index. What both have is the same version.
 lock: setup
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --extra ray --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -c requirements.lock -o ray.lock
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-tpu .venv-tf220
+	rm -rf $(VENV) .venv-bench .venv-tpu .venv-tf220 .venv-ray

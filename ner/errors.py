@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 import traceback
@@ -26,9 +27,17 @@ class InputError(Exception):
         where = "" if path is None else printable(os.fspath(path)) + (f":{line}" if line else "") + ": "
         super().__init__(f"{where}{printable(what)}; {printable(hint)}")
 
+    def __reduce__(self):
+        """To be raised again in another process."""
+        return functools.partial(InputError, self.what, hint=self.hint, path=self.path, line=self.line), ()
+
 
 class RunStopped(Exception):
     """A run ended early and kept its last checkpoint: it was asked to stop, or its loss was not finite. One line, exit status 1."""
+
+
+class WorkerLost(RunStopped):
+    """A run ended because another worker is gone."""
 
 
 def run_main(main: Callable[[list[str]], int]) -> int:

@@ -18,7 +18,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ner.errors import InputError, RunStopped
+from ner.errors import InputError, RunStopped, WorkerLost
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -63,7 +63,7 @@ class Devices(NamedTuple):
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Where another worker dies in the block, this one ends with RunStopped, not with TensorFlow's traceback."""
+        """Where another worker dies in the block, this one ends with WorkerLost, not with TensorFlow's traceback."""
         import tensorflow as tf
 
         try:
@@ -75,7 +75,7 @@ class Devices(NamedTuple):
             noise = ("Graph execution error", "Detected at node", "<stack traces")
             lines = [line for line in str(error.message).splitlines() if line.strip() and not line.startswith(noise)]
             reason = lines[0] if lines else type(error).__name__
-            raise RunStopped(f"another worker is gone ({reason}); start all of them again with --resume") from None
+            raise WorkerLost(f"another worker is gone ({reason}); start all of them again with --resume") from None
 
 
 def import_tensorflow() -> None:

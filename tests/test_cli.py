@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 GOOD = "Sentence #,Word,Tag\nSentence: 1,Alex,B-per\n,sings,O\nSentence: 2,London,B-geo\n"
 
 
-PROGRAMS = ("train", "evaluate", "predict", "check", "export")
+PROGRAMS = ("train", "evaluate", "predict", "check", "export", "tag", "launch")
 
 
 def run(*command):
