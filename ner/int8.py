@@ -50,7 +50,7 @@ def check_installed() -> None:
 class Graph:
     """Nodes and weights of an ONNX graph, in the order in which they are added."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
 
@@ -132,8 +132,9 @@ def bert(graph: Graph, encoder, seen: str) -> str:
         x = graph.dense(x, encoder.projection_kernel, encoder.projection_bias)
     mask = graph.mask(seen)
     for block in encoder.blocks:
-        qkv = graph.add("Split", graph.dense(x, block.qkv_kernel, block.qkv_bias), outputs=3, axis=-1, num_outputs=3)
-        mixed = graph.dense(graph.attend(*qkv, mask, heads), block.mix_kernel, block.mix_bias)
+        qkv = graph.dense(x, block.qkv_kernel, block.qkv_bias)
+        query, key, value = graph.add("Split", qkv, outputs=3, axis=-1, num_outputs=3)
+        mixed = graph.dense(graph.attend(query, key, value, mask, heads), block.mix_kernel, block.mix_bias)
         x = graph.norm(graph.add("Add", mixed, x), epsilon, block.attention_scale, block.attention_shift)
         inner = graph.activate(graph.dense(x, block.inner_kernel, block.inner_bias), config.hidden_act)
         outer = graph.dense(inner, block.outer_kernel, block.outer_bias)
