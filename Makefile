@@ -88,9 +88,9 @@ test-ray: ray
 # Renew the pins with uv; the locks name versions and hashes, no index. What both have is the same version.
 lock: setup
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra onnx --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --extra ray --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra onnx --extra dev --extra ray --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -c requirements.lock -o ray.lock
 
 clean:

@@ -38,6 +38,9 @@ class Arguments:
         "sentence: read each text alone; document: read the lines of a paragraph of --input together (an empty line ends it). Without "
         "it: as the model was trained.",
     )
+    engine: Literal["tensorflow", "onnx"] | None = key(
+        None, "What computes: tensorflow, or onnx for a folder of export.py --int8. Without it: what the folder is for."
+    )
     compute_dtype: DataType = key("auto", "Number type of the matrix products. auto: what training used, if the device has it.")
 
 
@@ -52,7 +55,7 @@ def main(arguments: list[str]) -> int:
     lines = read_lines(given.input) if given.input else iter(given.text)
     chunk = list(itertools.islice(lines, CHUNK))  # an unreadable input is refused before the model is loaded
     import_tensorflow()
-    tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype, context=given.context)
+    tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype, context=given.context, engine=given.engine)
     write = {"table": write_table, "jsonl": write_jsonl, "conll": write_conll}[given.format]
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not know every character
     together = bool(given.input) and tagger.context == "document"

@@ -52,6 +52,10 @@ class Batch(NamedTuple):
         """The rows at ``index``, a NumPy index along the first axis."""
         return self.map(lambda field: field[index])
 
+    def split(self, rows: int) -> Iterator[Batch]:
+        """The rows in order, ``rows`` at a time."""
+        return (self.take(slice(first, first + rows)) for first in range(0, len(self.pieces), rows))
+
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, row length)."""

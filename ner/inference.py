@@ -22,20 +22,20 @@ BLOCK = 20_000  # sentences whose scores are held at a time
 def predict_words(predict, strategy, windows: Windows, num_tags: int) -> np.ndarray:
     """What the head decodes, for every word: float32 [words, tags], each from the window that owns the word.
 
-    predict: of ``ner.step.make_predict``. A single short text uses a small batch, to answer quickly.
+    predict: of ``ner.step.make_predict``, or without a strategy of ``ner.int8``. A single short text uses a small batch, to answer quickly.
     """
     found = np.zeros([windows.num_words, num_tags], np.float32)
     if not len(windows.sentences):
         return found
     rows = ROWS if windows.lengths.sum() > FEW_ROWS * windows.row_length else FEW_ROWS
-    rows_per_step = rows * strategy.num_replicas_in_sync
+    rows_per_step = rows * (strategy.num_replicas_in_sync if strategy else 1)
     packed = batches.make_rows(windows, "packed", batches.UNKNOWN, np.arange(len(windows.sentences)))[0]
     packed = batches.pad_rows(packed, rows_per_step)
-    iterator = iter(batches.distribute(strategy, packed, rows_per_step))
+    iterator = iter(batches.distribute(strategy, packed, rows_per_step)) if strategy else packed.split(rows_per_step)
     assert np.count_nonzero(packed.words >= 0) == windows.num_words, "a word was left without a tag"
     for words in np.split(packed.words, len(packed.words) // rows_per_step):
         asked = words >= 0
-        found[words[asked]] = predict(iterator).numpy()[asked]  # step by step: memory holds the words' numbers once
+        found[words[asked]] = np.asarray(predict(iterator))[asked]  # step by step: memory holds the words' numbers once
     if not np.isfinite(found).all():
         raise RunStopped("the model gives NaN or infinite scores: training diverged; train again with a lower --learning-rate")
     return found
@@ -108,31 +108,40 @@ class Tagger:
         return self.head.tags
 
     @classmethod
-    def load(cls, path: str | Path, *, compute_dtype: str = "auto", context: str | None = None) -> Tagger:
-        """From a run folder, its ``model/``, or any Hugging Face token-classification folder of a supported family.
+    def load(cls, path: str | Path, *, compute_dtype: str = "auto", context: str | None = None, engine: str | None = None) -> Tagger:
+        """From a run folder, its ``model/``, any Hugging Face token-classification folder of a supported family, or one of ``ner.int8``.
 
-        context: ``document`` reads a sentence with its neighbours, ``sentence`` alone, None as the model was trained.
+        context: ``document`` reads a sentence with its neighbours, ``sentence`` alone, None as the model was trained. engine: ``onnx``
+        for a folder of ``ner.int8``, where compute_dtype has no effect; ``tensorflow`` for any other; None for what ``path`` is.
 
         Raises InputError if ``path`` is none of these.
         """
-        from ner import pretrained, step, strategy
+        from ner import int8, pretrained, step, strategy
 
         strategy.import_tensorflow()
-        source = pretrained.read(model_folder(path))
+        folder = model_folder(path)
+        as_int8 = int8.is_ours(folder, engine)
+        source = pretrained.read(folder, int8.FILE if as_int8 else pretrained.WEIGHTS)
         devices = strategy.choose("none", workers=False)  # with TF_CONFIG left set it would wait for the others for ever
-        if compute_dtype == "auto" and source.notes.get("compute_dtype") == "float32":
-            compute_dtype = "float32"
-        dtype = strategy.compute_dtype(compute_dtype, devices.kind)
         word_pieces = WordPieces.load(source)
-        with devices.strategy.scope():
-            model = pretrained.build(source, source.tags, head=source.head, compute_dtype=dtype)
-            pretrained.load(model, source, head=True)
-        predict = step.make_predict(devices.strategy, model, jit=devices.kind == "gpu")
+        if as_int8:
+            head = int8.load_head(source)
+            predict = int8.make_predict(folder / int8.FILE, head)
+        else:
+            if compute_dtype == "auto" and source.notes.get("compute_dtype") == "float32":
+                compute_dtype = "float32"
+            dtype = strategy.compute_dtype(compute_dtype, devices.kind)
+            with devices.strategy.scope():
+                model = pretrained.build(source, source.tags, head=source.head, compute_dtype=dtype)
+                pretrained.load(model, source, head=True)
+            head = model.head
+            predict = step.make_predict(devices.strategy, model, jit=devices.kind == "gpu")
         context = context or source.context
         row_length = source.row_length
         if context != source.context == "sentence":  # rows for sentences would show little of a document
             row_length = max(row_length, min(CONTEXT_ROW, source.shape.longest_row))
-        return cls(predict, devices.strategy, word_pieces, model.head, row_length, trained_here=bool(source.notes), context=context)
+        distributed = None if as_int8 else devices.strategy
+        return cls(predict, distributed, word_pieces, head, row_length, trained_here=bool(source.notes), context=context)
 
     def tag(self, sentences: Sequence[Sequence[str]], documents: Sequence[str] | None = None) -> tuple[list[list[str]], list[list[float]]]:
         """Sentences as lists of words -> one tag and one score (probability, in [0, 1]) for every word.

@@ -158,8 +158,11 @@ def _packaged(package: str, folder: str, published: str) -> Pretrained | None:
     return found
 
 
-def read(folder: Path) -> Pretrained:
-    """A model folder by its config.json. Raises InputError where it is none, or of a family that is not supported."""
+def read(folder: Path, weights: str = WEIGHTS) -> Pretrained:
+    """A model folder by its config.json. Raises InputError where it is none, or of a family that is not supported.
+
+    weights: the file that holds them, with a byte or more for each.
+    """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -176,16 +179,15 @@ def read(folder: Path) -> Pretrained:
         what = "trained with --case by an earlier version, which kept the case in token types"
         raise InputError(what, path=path, hint="train it again: the case now stands in the vocabulary")
     shape = family.read_config(config, path)
-    _compare_sizes(family.number_of_weights(shape), folder)
+    _compare_sizes(family.number_of_weights(shape), folder / weights)
     return Pretrained(folder, config, family, shape)
 
 
-def _compare_sizes(weights: int, folder: Path) -> None:
+def _compare_sizes(weights: int, path: Path) -> None:
     """Refuse a config.json that asks for far more weights than the file holds, before memory is asked for them."""
-    path = folder / WEIGHTS
     if not path.is_file():
-        raise InputError(f"no {WEIGHTS}", path=folder, hint="use a checkpoint with safetensors weights")
-    if weights > path.stat().st_size:  # a weight takes two bytes or more
+        raise InputError(f"no {path.name}", path=path.parent, hint="use a checkpoint with safetensors weights")
+    if weights > path.stat().st_size:
         what = f"config.json asks for {weights:,} weights, more than a file of {path.stat().st_size:,} bytes can hold"
         raise InputError(what, path=path, hint="use the checkpoint's own config.json and weights")
 
@@ -305,8 +307,7 @@ def save(
         pieces.save(partial)
         if card:
             (partial / "README.md").write_text(card, encoding="utf-8")
-        sums = [f"{files.sha256(path)}  {path.name}\n" for path in sorted(partial.iterdir()) if path.name not in UNLISTED]
-        (partial / SUMS).write_text("".join(sums), encoding="utf-8")
+        write_sums(partial)
 
 
 def verify(folder: Path) -> None:
@@ -322,6 +323,12 @@ def verify(folder: Path) -> None:
         if Path(name).name != name or not (folder / name).is_file() or files.sha256(folder / name) != expected:
             what = f"{name!r} is not what {SUMS} says: damaged, or changed since training"
             raise InputError(what, path=folder, hint=f"restore the folder; if the change was meant, delete {SUMS}")
+
+
+def write_sums(folder: Path) -> None:
+    """Write the folder's SHA256SUMS, of the files that are in it."""
+    sums = [f"{files.sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name not in UNLISTED]
+    (folder / SUMS).write_text("".join(sums), encoding="utf-8")
 
 
 def read_sums(folder: Path) -> dict[str, str]:

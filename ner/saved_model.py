@@ -35,10 +35,7 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
     Raises InputError for a folder that is no model, a length beyond the encoder's positions, and an output that must not be replaced.
     """
     folder = model_folder(ckpt)
-    if output.exists() and not (overwrite and (output / "saved_model.pb").is_file()):
-        raise InputError("is there already", path=output, hint="give another --output, or --overwrite a SavedModel")
-    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
-        raise InputError("holds the model itself", path=output, hint="give another --output")
+    check_output(output, folder, replaced="saved_model.pb" if overwrite else None)
     source = pretrained.read(folder)
     names, longest = source.tags, source.shape.longest_row
     length = source.row_length if length is None else length
@@ -55,6 +52,14 @@ def write(ckpt: str | Path, output: Path, *, length: int | None = None, overwrit
         (extra / "tags.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
         WordPieces.load(source).save(extra)
     return length
+
+
+def check_output(output: Path, folder: Path, *, replaced: str | None) -> None:
+    """Refuse an output that is there already, unless it holds a file named ``replaced``, and one that the model's folder lies in."""
+    if output.exists() and not (replaced and (output / replaced).is_file()):
+        raise InputError("is there already", path=output, hint="give another --output, or --overwrite what export.py wrote")
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
+        raise InputError("holds the model itself", path=output, hint="give another --output")
 
 
 class Served(tf.Module):
