@@ -18,7 +18,7 @@ quickstart: setup
 	$(BIN)/python predict.py --ckpt runs/quickstart "alex lives in london"
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 # The tests that train for minutes.
 test-slow: setup
