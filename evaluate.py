@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Arguments:
     """Score a trained model by entity precision, recall and F1 (seqeval) over whole words and whole sentences."""
 
-    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
+    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face folder for token classification.", path=True)
     data: str | None = key(
         None,
         "An annotated file to score, or a folder or hub dataset as in training. Without it: the corpus that the run was trained on.",

@@ -25,7 +25,7 @@ COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "
 class Arguments:
     """Tag text with a trained model: one tag per word, and the entities with character offsets and scores."""
 
-    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
+    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face folder for token classification.", path=True)
     text: tuple[str, ...] = key((), "Texts to tag.", positional=True)
     input: str | None = key(None, "A UTF-8 text file to tag line by line; - reads standard input.", path=True)
     min_score: float = key(0.0, "Leave out entities with a lower score (evaluate.py --precision finds one).", low=0, high=1)

@@ -33,7 +33,7 @@ EVERY_LINE = 60.0  # seconds from one line about it to the next, where there is 
 class Arguments:
     """Tag many texts with a trained model, one row each, over Ray Data. Needs the extra `ray`."""
 
-    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face token-classification folder of a BERT.", path=True)
+    ckpt: str = key(REQUIRED, "A run folder, its model/, or any Hugging Face folder for token classification.", path=True)
     input: str = key(REQUIRED, "A Parquet, JSON Lines or text file, or a folder of them; here, or at s3://, gs:// or hf://.", path=True)
     output: str = key(REQUIRED, "The folder to write: data/*.parquet, rejected/, job.json, and checkpoint/ until all is done.", path=True)
     text_column: str = key("text", "The column of texts. In plain text each line is a row.")

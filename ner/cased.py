@@ -18,8 +18,9 @@ from tokenizers import Tokenizer
 
 PLAIN, CAPITALISED, CAPITALS = range(3)
 FORMS = 2  # besides the plain one
-# Capitals that are not the capital of their own small letter: one sign for two letters, and two letters with a second capital.
-ODD_CAPITALS = {"ǅ": "ǆ", "ǈ": "ǉ", "ǋ": "ǌ", "ǲ": "ǳ", "ϴ": "θ", "ẞ": "ß"}
+# Capitals that are not the capital of their own small letter: one sign for two letters, two letters with a second capital, and the dotted
+# I, whose small form has two signs.
+ODD_CAPITALS = {"ǅ": "ǆ", "ǈ": "ǉ", "ǋ": "ǌ", "ǲ": "ǳ", "ϴ": "θ", "ẞ": "ß", "İ": "i\u0307"}
 
 
 class CasedVocabulary(NamedTuple):
@@ -51,11 +52,12 @@ def cased(tokenizer: Tokenizer, vocab_size: int) -> CasedVocabulary | None:
     content["normalizer"] = normalizer
     continuing = content["model"]["continuing_subword_prefix"]
     vocabulary: dict[str, int] = content["model"]["vocab"]
-    special = {token["content"] for token in content["added_tokens"]}
+    added = {token["content"]: token["id"] for token in content["added_tokens"]}
+    vocabulary |= added  # an added piece that is not in it gets the next free number, which is a form's
     plain, forms = list(range(vocab_size)), [PLAIN] * vocab_size
     capitals = np.arange(vocab_size, dtype=np.int32)
     for piece, number in sorted(vocabulary.items(), key=lambda item: item[1]):
-        if piece in special or piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
+        if piece in added or piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
             continue
         start = continuing if piece.startswith(continuing) else ""
         letters = piece.removeprefix(start)

@@ -186,7 +186,9 @@ def read(folder: Path, weights: str = WEIGHTS) -> Pretrained:
 def _compare_sizes(weights: int, path: Path) -> None:
     """Refuse a config.json that asks for far more weights than the file holds, before memory is asked for them."""
     if not path.is_file():
-        raise InputError(f"no {path.name}", path=path.parent, hint="use a checkpoint with safetensors weights")
+        sharded = path.with_name(path.name + ".index.json").is_file()
+        hint = "join its parts: save it again with max_shard_size='100GB'" if sharded else "use a checkpoint with safetensors weights"
+        raise InputError(f"no {path.name}", path=path.parent, hint=hint)
     if weights > path.stat().st_size:
         what = f"config.json asks for {weights:,} weights, more than a file of {path.stat().st_size:,} bytes can hold"
         raise InputError(what, path=path, hint="use the checkpoint's own config.json and weights")

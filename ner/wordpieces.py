@@ -27,6 +27,7 @@ SLOW = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "t
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", *SLOW)
 # What the tokenizers of these families call the unknown piece where no file says so, as in a folder of vocab.json and merges.txt only.
 UNKNOWN = ("<unk>", "[UNK]")
+PADDING = ("<pad>", "[PAD]")
 SOME_WORDS = 10_000  # enough to see how a vocabulary treats capitals
 # With document context rows need not be longer: in half-overlapping windows of 256 a word inside a document has at least about 63 pieces
 # of context on either side.
@@ -178,8 +179,8 @@ class WordPieces:
                 print(f"warning: {printable(str(folder))}: {what}", file=sys.stderr)  # standard output may be JSON
             else:
                 tokenizer = with_spaces(tokenizer)
-        pad = source.config.get("pad_token_id")
-        loaded = cls(tokenizer, folder=folder, pad=pad if isinstance(pad, int) else 0, longest=source.shape.longest_row)
+        pad = padding_piece(tokenizer, folder, source.config.get("pad_token_id"))
+        loaded = cls(tokenizer, folder=folder, pad=pad, longest=source.shape.longest_row)
         largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
         if largest >= source.shape.vocab_size:
             what = f"the tokenizer gives ids up to {largest}, the encoder has {source.shape.vocab_size} word pieces"
@@ -360,6 +361,14 @@ def unknown_piece(tokenizer: Tokenizer, folder: Path | None) -> int:
     raise InputError("the tokenizer has no unknown piece", path=folder, hint="name one as unk_token in tokenizer_config.json")
 
 
+def padding_piece(tokenizer: Tokenizer, folder: Path, configured: Any) -> int:
+    """The id of the piece that others fill rows with: config.json's, else the one that the folder's settings name, else one of PADDING."""
+    if type(configured) is int and 0 <= configured < 2**32 and tokenizer.id_to_token(configured) is not None:
+        return configured
+    numbers = (tokenizer.token_to_id(name) for name in (_text_of(_settings(folder).get("pad_token")), *PADDING) if name)
+    return next((number for number in numbers if number is not None), 0)
+
+
 def _settings(folder: Path | None) -> dict:
     """What the folder's settings of the tokenizer say: special_tokens_map.json and tokenizer_config.json, which goes before."""
     found: dict = {}
@@ -374,8 +383,9 @@ def _settings(folder: Path | None) -> dict:
 
 
 def _text_of(token: Any) -> str | None:
-    """The text of a special token, which settings give as a string or as an object."""
-    return token.get("content") if isinstance(token, dict) else token
+    """The text of a special token, which settings give as a string or as an object; None if it is neither."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
 
 def reads_spaces(tokenizer: Tokenizer) -> bool:

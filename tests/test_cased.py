@@ -50,6 +50,25 @@ def test_no_way_to_write_a_known_word_is_unknown(small, word):
         assert 0 not in read(made.tokenizer, word)
 
 
+def test_an_added_piece_keeps_its_number(small):
+    """It is not in the model's vocabulary, so the tokenizer would give it the next free number, which is a form's."""
+    extended = Tokenizer.from_str(small.to_str())
+    extended.add_tokens(["covid"])
+    made = cased(extended, extended.get_vocab_size())
+    assert made.tokenizer.token_to_id("covid") == extended.token_to_id("covid") == small.get_vocab_size()
+    numbers = made.tokenizer.get_vocab()
+    assert len(set(numbers.values())) == len(numbers) == len(made.plain)
+    assert read(made.tokenizer, "covid") == read(extended, "covid")
+
+
+def test_a_dotted_capital_i_is_read_as_it_was():
+    pieces = ["[UNK]", "[CLS]", "[SEP]", "i", "##s", "##\u0307"]
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    made = cased(tokenizer, len(pieces))
+    assert [made.plain[i] for i in read(made.tokenizer, "İs")] == read(tokenizer, "İs") == [3, 5, 4]
+
+
 def test_each_row_is_a_piece_of_its_own(small):
     size = small.get_vocab_size()
     made = cased(small, size)

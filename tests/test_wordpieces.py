@@ -77,6 +77,20 @@ def test_a_tokenizer_that_makes_a_sign_of_each_space_gets_one_before_a_word():
     assert wordpieces.reads_spaces(spaced) and spaced.encode(["a"], is_pretokenized=True).ids == [5]
 
 
+@pytest.mark.parametrize("configured", [None, -1, 10**12, 125, True, "0"])
+def test_a_padding_piece_that_config_json_does_not_name_is_found_by_its_text(tiny, configured):
+    tokenizer = Tokenizer.from_file(str(tiny / "tokenizer.json"))
+    assert wordpieces.padding_piece(tokenizer, tiny, configured) == tokenizer.token_to_id("[PAD]")
+    assert wordpieces.padding_piece(tokenizer, tiny, 7) == 7
+
+
+def test_an_unknown_piece_that_is_no_text_is_not_taken(tmp_path):
+    tokenizer = Tokenizer(models.BPE({"<unk>": 0, "a": 1}, []))
+    for token in (5, ["a"], {"content": 7}, {"content": "a"}):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"unk_token": token}))
+        assert wordpieces.unknown_piece(tokenizer, tmp_path) == (1 if token == {"content": "a"} else 0)
+
+
 def test_truncation_and_padding_of_the_checkpoint_are_switched_off(tiny, tmp_path):
     folder = shutil.copytree(tiny, tmp_path / "model")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
