@@ -103,7 +103,7 @@ class Sink(BlockBasedFileDatasink):
         self.written: set[str] = set()  # the names of the files, after the end
         self.cut_words = 0  # after the end
 
-    def write(self, blocks, ctx) -> tuple[str, int] | None:
+    def write(self, blocks, ctx) -> tuple[str, int] | None:  # type: ignore[override]  # what Ray hands on_write_complete
         blocks = [pa.table(block) for block in blocks if len(block)]
         if not blocks:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import importlib
+import os
 import runpy
 import shutil
 import subprocess
