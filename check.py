@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ner.config import READING_KEYS, Config
-from ner.errors import InputError, run_main
+from ner.errors import InputError, RunStopped, run_main
 from ner.flags import REQUIRED, key, parse
 from ner.formats import Documents, Format
 from ner.sentences import Sentence, conflicts, entity_spans
@@ -269,6 +269,8 @@ def fold_models(given: Arguments, sentences: list[Sentence], say) -> Iterator[tu
                 train.main([text for name, value in flags.items() if value for text in (f"--{name}", str(value))])
             except InputError as error:
                 raise InputError(f"fold {number}: {error.what}", hint=error.hint, path=given.file) from None
+            except RunStopped as stop:  # whose hint is to resume a run that is deleted here
+                raise RunStopped(f"fold {number}: {str(stop).split(';')[0]}; start again") from None
             yield Tagger.load(f"{folder}/run"), part
 
 
