@@ -84,6 +84,7 @@ def main(arguments: list[str]) -> int:
     low, high = scoring.bootstrap_f1(evaluation.counts)
     details = {"model": given.ckpt, "corpus": corpus}
     result: dict = {**evaluation.scores.as_dict(), "f1_interval_95": [low, high], "errors": evaluation.errors, **details}
+    result["calibration_error"] = {"words": evaluation.word_calibration_error(), "entities": evaluation.entity_calibration_error()}
     if given.compare:
         result["compare"] = compare(given, tagger, evaluation, documents, say)
 

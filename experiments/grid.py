@@ -46,6 +46,7 @@ from ner.sentences import SPLITS  # noqa: E402
 
 RECORDS = HERE / "results"
 GMB = "gmb"
+PRECISION = 0.95  # what a cut by entity scores is to reach
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,11 +180,14 @@ def train_ours(entry: Entry, seed: int, corpus: Corpus, output: Path, given: arg
         for record in metrics
         if "validation/f1" in record
     ]
-    predicted = {}
+    predicted, trust = {}, {}
     if entry.test:
-        path = output / "test.conll"
-        seconds += run(python, code / "evaluate.py", "--ckpt", output, "--split", "test", "--predictions", path)
+        path, scores = output / "test.conll", output / "test.json"
+        wanted = ["--predictions", path, "--json", scores, "--precision", PRECISION]
+        seconds += run(python, code / "evaluate.py", "--ckpt", output, "--split", "test", *wanted)
         predicted["test"] = [[tag for _, _, tag in lines] for lines in worker.read_conll(path)]
+        found = json.loads(scores.read_text(encoding="utf-8"))
+        trust = {key: found.get(key) for key in ("calibration_error", "cut")}  # an older commit's has no calibration
     ask = [python, "-c", "import json; from benchmarks.worker import versions; print(json.dumps(versions()))"]
     return {
         "epochs": epochs,
@@ -192,6 +196,7 @@ def train_ours(entry: Entry, seed: int, corpus: Corpus, output: Path, given: arg
         "tokens_per_second": statistics.median_high(record["train/tokens_per_second"] for record in metrics),
         "versions": json.loads(subprocess.run(ask, check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout),
         "predicted": predicted,
+        **trust,
     }
 
 
@@ -219,7 +224,7 @@ def train_peer(entry: Entry, seed: int, corpus: Corpus, output: Path, given: arg
         "wall_seconds": round(seconds),
         "tokens_per_second": found["tokens_per_second"],
         "versions": found["versions"],
-        "predicted": {"test": found["test"]} if entry.test else {},
+        "predicted": found["predicted"],
     }
 
 
@@ -294,7 +299,7 @@ def measure(entry: Entry, corpus: Corpus, seed: int, path: Path, given: argparse
         "machine": results.machine(),
         "alone": not given.beside and not resumed,
         **found,
-        **{part: scored([s.tags for s in corpus.parts[part]], tags) for part, tags in predicted.items()},
+        **{part: scored([s.tags for s in corpus.parts["test"]], tags) for part, tags in predicted.items()},
     }
 
 

@@ -7,6 +7,7 @@ Made again from the same records it is the same to the byte.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import statistics
@@ -22,12 +23,14 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.results import markdown  # noqa: E402
 from experiments.errors import RECORD as ERRORS  # noqa: E402
-from experiments.grid import GMB, Entry, read_grid, record_of  # noqa: E402
+from experiments.grid import GMB, PRECISION, Entry, read_grid, record_of  # noqa: E402
 from ner import files, scoring  # noqa: E402
 
 BEST = ["f1", "macro_f1", "f1_iob2"]
 COLUMNS = ["seed", "commit", "date", "machine", "alone", "epochs", "wall_seconds", "tokens_per_second"]
 TEST = {"f1": "test F1", "f1_strict": "strict", "macro_f1": "macro"}
+VITERBI = " and this Viterbi"
+CALIBRATION = ["error of words", "error of entities"]
 HEAD = """# Results
 
 Written by `python experiments/tables.py {grids}` from results/*.json, the records of grid.py and errors.py.
@@ -57,10 +60,12 @@ def load(entries: list[Entry]) -> pd.DataFrame:
             row |= {"name": entry.name, "corpus": corpus, "settings": changes(record["entry"]["settings"]), "updates": last.get("step")}
             row["seconds"] = record.get("seconds", last["seconds"])  # older records have those up to the last epoch only
             row["machine"] = "; ".join(f"{key} {value}" for key, value in record["machine"].items())
-            if "test" in record:
-                row |= {title: record["test"][key] for key, title in TEST.items()} | {"counts": counts(record)}
+            row |= tested(record.get("test"))
+            row |= {"cut": record.get("cut"), **{f"error of {key}": error for key, error in record.get("calibration_error", {}).items()}}
             rows.append(row)
-    columns = ["name", "corpus", "settings", "updates", "seconds", *COLUMNS, *BEST, *TEST.values(), "counts"]
+            if "test_iob2" in record:
+                rows.append(row | {"name": entry.name + VITERBI} | tested(record["test_iob2"]))
+    columns = ["name", "corpus", "settings", "updates", "seconds", *COLUMNS, *BEST, *TEST.values(), "counts", *CALIBRATION, "cut"]
     return pd.DataFrame(rows, columns=columns).astype({"alone": bool}).drop_duplicates(["name", "corpus", "seed"])
 
 
@@ -76,9 +81,12 @@ def changes(settings: dict) -> str:
     return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
-def counts(record: dict) -> np.ndarray:
-    """Correct, predicted and gold entities of each test sentence, int64 [sentences, 3]."""
-    return np.array([list(map(int, row.split(","))) for row in record["test"]["counts"].split(";")], np.int64)
+def tested(scores: dict | None) -> dict:
+    """The scores on test, and the correct, predicted and gold entities of each sentence: ``counts``, int64 [sentences, 3]."""
+    if not scores:
+        return {}
+    counts = np.array([list(map(int, row.split(","))) for row in scores["counts"].split(";")], np.int64)
+    return {title: scores[key] for key, title in TEST.items()} | {"counts": counts}
 
 
 def mean(values: Iterable[float], form: str = ".4f") -> str:
@@ -99,6 +107,7 @@ def headline(title: str, entries: list[Entry], runs: pd.DataFrame) -> str:
     A sentence is one observation however many seeds tagged it: its counts are summed over them before sentences are drawn or exchanged.
     """
     first, several, rows = entries[0].name, corpora(entries) != [GMB], []
+    entries = with_viterbi(entries, runs)
     for corpus in corpora(entries):
         here = {entry.name: of(runs, entry, corpus) for entry in entries if corpus in entry.corpora}
         by_seed = {name: some.set_index("seed")["counts"].dropna() for name, some in here.items()}
@@ -115,10 +124,29 @@ def headline(title: str, entries: list[Entry], runs: pd.DataFrame) -> str:
     return f"## {title}\n\n{markdown(header, rows)}"
 
 
+def with_viterbi(entries: list[Entry], runs: pd.DataFrame) -> list[Entry]:
+    """The entries, and after one whose probabilities this loop's decoding was tried on, that."""
+    both = ([entry, dataclasses.replace(entry, name=entry.name + VITERBI)] for entry in entries)
+    return [one for pair in both for one in pair if not one.name.endswith(VITERBI) or one.name in set(runs["name"])]
+
+
+def calibration(entry: Entry, runs: pd.DataFrame) -> str:
+    """How far scores are from how often they are right, and what a cut by them leaves, on the test sentences of each corpus."""
+    rows = []
+    for corpus in entry.corpora:
+        some = of(runs, entry, corpus).dropna(subset=CALIBRATION)
+        cuts = [cut for cut in some["cut"] if cut]
+        found = [mean((cut[key] for cut in cuts), ".3f") for key in ("min_score", "precision", "recall")]
+        rows.append([corpus, str(len(some)), *(mean(some[key], ".3f") for key in CALIBRATION), str(len(cuts)), *found])
+    reached = f"seeds that reach a precision of {PRECISION}"
+    header = ["corpus", "seeds", "calibration error of words", "of entities", reached, "lowest score", "precision", "recall"]
+    return f"## Calibration of {entry.name}\n\n{markdown(header, rows)}"
+
+
 def summary(entries: list[Entry], runs: pd.DataFrame, score: str) -> list[str]:
     """For each system a line: how far it is from the first one, over the corpora that both have been run on."""
     lines = []
-    for entry in entries[1:]:
+    for entry in with_viterbi(entries, runs)[1:]:
         pairs = [(of(runs, entries[0], corpus), of(runs, entry, corpus)) for corpus in entry.corpora]
         gains = [other[score].mean() - first[score].mean() for first, other in pairs if len(first) and len(other)]
         alone = [(first[first["alone"]]["seconds"], other[other["alone"]]["seconds"]) for first, other in pairs]
@@ -254,6 +282,7 @@ def section(grid: str) -> tuple[list[str], set[str]]:
             if corpora(some) != [GMB] and table is not budgets and not all(entry.peer for entry in some):
                 parts += summary(some, runs, TEST["f1"] if table is headline else "f1")
             parts += [notes[topic]] if topic in notes else []
+        parts += [calibration(entry, runs) for entry in some if entry.name == "defaults" and table is headline and some[0].peer]
     if "headline" in topics:
         parts += figures(entries, topics, runs)
     return parts, set(runs["machine"])

@@ -2,7 +2,7 @@
 
 Writes for each epoch the seconds of training so far (evaluation aside) and the tags of the validation sentences: each word's likeliest, as
 its users take them, and what this project's decoding makes of the same probabilities. If there are test sentences, the weights of the epoch
-that is best by the former tag them. The environment has no seqeval, so the other scores are grid.py's work.
+that is best by the former tag them, in both ways. The environment has no seqeval, so the other scores are grid.py's work.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def train(
                 best.update(f1=f1, weights={name: value.clone() for name, value in made.model.state_dict().items()})
 
     dropout = {"hidden_dropout_prob": encoder_dropout, "attention_probs_dropout_prob": encoder_dropout, "classifier_dropout": 0.1}
-    predicted: list[list[str]] | None = None
+    predicted: dict[str, list[list[str]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         settings = {"seed": seed, "num_train_epochs": epochs, "learning_rate": learning_rate}
         made = make_trainer(sentences, encoder, rows, folder, model=dropout if encoder_dropout is not None else None, **settings)
@@ -66,9 +66,11 @@ def train(
         if test:
             made.model.load_state_dict(best["weights"])
             tested = worker.read(test)
-            predicted = likeliest(while_training(made, tested), tested, made.model)
+            probabilities = while_training(made, tested)
+            iob2, _ = decode(probabilities, [s["tokens"] for s in tested], tags_of(made.model))
+            predicted = {"test": likeliest(probabilities, tested, made.model), "test_iob2": iob2}
     pieces = sum(len(one["input_ids"]) for one in made.train_dataset) * epochs
-    return {"epochs": found, "test": predicted, "tokens_per_second": pieces / clock["trained"], "versions": worker.versions()}
+    return {"epochs": found, "predicted": predicted, "tokens_per_second": pieces / clock["trained"], "versions": worker.versions()}
 
 
 if __name__ == "__main__":

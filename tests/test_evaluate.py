@@ -63,6 +63,7 @@ def test_compare_scores_both_models_and_says_that_they_decode_differently(monkey
     found = json.loads(scores.read_text())
     # Both sentences are predicted as one entity each; one entity is annotated, over two of three words.
     assert found["f1"] == 0.0 and found["errors"]["wrong boundary"] == 1 and found["errors"]["spurious"] == 1
+    assert found["calibration_error"].keys() == {"words", "entities"} and 0 <= found["calibration_error"]["words"] <= 1
     assert found["compare"] == {"model": str(elsewhere), "f1": 0.0, "p": 1.0, "decoding": ["Viterbi", "word by word"]}
     (warning,) = [line for line in said.splitlines() if line.startswith("warning: ")]
     assert f"({here}: Viterbi, {elsewhere}: word by word)" in warning

@@ -65,6 +65,9 @@ seeds = [0]
 """
 
 
+CUT = {"min_score": 0.8, "precision": 0.96, "recall": 0.4}
+
+
 def record(entry, seed, right, f1=0.2):
     """A run of two epochs whose second is the better one, with ``right`` of ten entities found on test, and ``f1`` on validation."""
     gold = [["B-geo", "O"]] * 10
@@ -82,6 +85,8 @@ def record(entry, seed, right, f1=0.2):
         "wall_seconds": 25,
         "tokens_per_second": 100.0,
         **({"test": grid.scored(gold, predicted)} if entry.test else {}),
+        **({"test_iob2": grid.scored(gold, [["B-geo", "O"], *predicted[:-1]])} if entry.test and entry.peer else {}),
+        **({"calibration_error": {"words": 0.01, "entities": right / 100}, "cut": CUT if seed else None} if not entry.peer else {}),
     }
 
 
@@ -161,6 +166,9 @@ def test_tables_of_several_corpora(folder):
     assert "| wiki | defaults | 2 | 0.6000 ± 0.0000 |" in text and " | 20 | 25 | abc |" in text and "| gmb | Trainer | 1 | 0.8000 |" in text
     line = "F1 +0.1500 on average, from +0.1000 to +0.2000, ahead on 2 of 2 corpora; 1.00 times the seconds on average, at most 1.00."
     assert f"\n\ndefaults against Trainer: {line}\n" in text
+    assert "| wiki | Trainer and this Viterbi | 2 | 0.5000 ± 0.0000 |" in text
+    assert "\n\nTrainer and this Viterbi against Trainer: F1 +0.1000 on average" in text
+    assert "\n| wiki | 2 | 0.010 ± 0.000 | 0.060 ± 0.000 | 1 | 0.800 | 0.960 | 0.400 |\n" in text
     assert "| wiki | 100 | 0.3000 | 100 | 0.3200 | rows 8 | 1 of 2 | -0.0200 |" in text
     assert not (folder / "sizes.svg").exists()
 
@@ -216,7 +224,7 @@ def test_the_tables_are_the_same_bytes_each_time_and_show_what_is_not_run(folder
     assert "| theirs | 1 | 0.1000 |" in text
     assert "| ours | 2 | 0.8500 ± 0.0707 |" in text
     assert "| trial | rows 8 | 1 | 1 | 0.2000 | 0.2000 | 0.3000 | 100 | 20 | abc | 2026-01-01 |" in text
-    assert text.count("| 20 | abc | 2026-01-01 |") == 3  # seconds of the runs that had the machine alone, one of each
+    assert text.count("| 20 | abc | 2026-01-01 |") == 4  # seconds of the runs that had the machine alone, one of each
     assert "| half | as the experiment file | 0.5 | 0 |  |" in text and "\n\nOf one commit.\n\n" in text
 
 
@@ -327,6 +335,7 @@ def test_an_entry_of_a_peer_is_trained_by_the_trainer(small, folder):
     found = small("theirs")
     checked(found, (folder / "RESULTS.md").read_text())
     assert all(0 <= epoch["f1_iob2"] <= 1 for epoch in found["epochs"]) and "torch" in found["versions"]
+    assert found["test_iob2"]["entities"] == found["test"]["entities"]
 
 
 def test_settings_become_flags():
@@ -346,7 +355,7 @@ def test_a_second_seed_alike_narrows_no_interval(folder):
 
 def test_counts_survive_the_record(folder):
     _, entries, _ = grid.read_grid(folder / "grid.toml")
-    assert tables.counts(record(entries[0], 0, 7)).sum(0).tolist() == [7, 10, 10]
+    assert tables.tested(record(entries[0], 0, 7)["test"])["counts"].sum(0).tolist() == [7, 10, 10]
 
 
 def test_the_shipped_tables_are_those_of_the_shipped_records(tmp_path, monkeypatch):
