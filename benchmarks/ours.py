@@ -160,6 +160,27 @@ def prediction(meter: worker.Meter, model: str, test: str) -> None:
         meter.step(len(sentences))
 
 
+def int8_sorted(meter: worker.Meter, model: str, test: str, batch: int) -> None:
+    """The graph of the int8 model on unpacked sentences sorted by length: what packing saves. Work: sentences."""
+    from ner import batches
+    from ner.inference import Tagger
+
+    sentences = [s["tokens"] for s in worker.read(test)]
+    tagger = Tagger.load(model)
+    meter.start()
+    while True:
+        windows = tagger.word_pieces.encode(sentences, tagger.row_length)
+        found = np.zeros([windows.num_words, len(tagger.tags)], np.float32)
+        order = np.argsort(windows.lengths, kind="stable")
+        for chosen in np.split(order, range(batch, len(order), batch)):
+            first, row = np.zeros(len(chosen), np.int64), np.arange(len(chosen))
+            rows = batches.fill(windows, chosen, row, first, int(windows.lengths[chosen].max()), batches.UNKNOWN)
+            asked = rows.words >= 0
+            found[rows.words[asked]] = tagger.predict(iter([rows]))[asked]
+        tagger.head.decode(found, sentences)
+        meter.step(len(sentences))
+
+
 def encoding(meter: worker.Meter, gmb: str, encoder: str, cached: bool) -> None:
     """From the CSV to the packed rows of an epoch as train.py does it, from an empty cache or a filled one. Work: real word pieces."""
     from ner import batches, dataset, pretrained
@@ -204,4 +225,4 @@ def matmul_peak(meter: worker.Meter, width: int = 384) -> None:
 
 
 if __name__ == "__main__":
-    worker.main([training, step_parts, prediction, encoding, matmul_peak])
+    worker.main([training, step_parts, prediction, int8_sorted, encoding, matmul_peak])

@@ -140,9 +140,14 @@ def step(bench: Benchmark) -> tuple[list[Table], object]:
 
 def predict(bench: Benchmark) -> tuple[list[Table], object]:
     options = {"model": bench.given.model or quick_model(bench), "test": bench.test}
+    int8 = {**options, "model": str(bench.folder / "int8")}
+    command = ["export.py", "--ckpt", options["model"], "--output", int8["model"], "--int8", "--data", bench.test, "--max-loss", "100"]
+    subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
     measured = bench.measure(
         [
             Contender("ours", OURS, "prediction", options),
+            Contender("ours int8", OURS, "prediction", int8),
+            Contender("int8 unpacked, sorted, batch 32", OURS, "int8_sorted", {**int8, "batch": 32}),
             Contender("pipeline float32", PEERS, "pipeline", {**options, "dtype": "float32"}),
             Contender("pipeline bfloat16", PEERS, "pipeline", {**options, "dtype": "bfloat16"}),
             *(Contender(f"sorted loop batch {b}", PEERS, "sorted_loop", {**options, "batch": b}) for b in (32, 64)),

@@ -155,6 +155,8 @@ RECIPE = {  # what most experiments have in common, whatever the defaults become
 RECIPES: dict[str, dict] = {
     "conll2003": {"encoder": "google-bert/bert-base-cased", "row_length": 128, "epochs": 5, "learning_rate": 5e-5},
     "gmb_bert_base": {"encoder": "google-bert/bert-base-uncased"},
+    "gmb_roberta_base": {"encoder": "FacebookAI/roberta-base", "learning_rate": 5e-5},
+    "gmb_xlm_roberta_base": {"encoder": "FacebookAI/xlm-roberta-base", "learning_rate": 5e-5},
     "gmb_minilm": {
         "encoder": "sentence-transformers/all-MiniLM-L6-v2",
         "case": True,
