@@ -198,6 +198,7 @@ def main() -> None:
         files.write(figures, json.dumps(record, indent=1))
     if given.f1:
         record["f1"] = {state: trained_f1(given.output, state, *given.f1) for state in STATES}
+        files.write(figures, json.dumps(record, indent=1))
     path = given.results / "annotation.json"
     corpora = json.loads(path.read_text())["raw"] if path.exists() else {}
     corpora[Path(given.corpus).name.split(".")[0]] = record
