@@ -8,8 +8,9 @@ import tempfile
 import pytest
 
 import train
-from benchmarks import ours, worker
+from benchmarks import annotation, ours, worker
 from ner import formats
+from ner.sentences import entity_spans
 
 
 class Rounds(worker.Meter):
@@ -58,3 +59,33 @@ def test_encoding_counts_the_pieces_of_the_corpus(arguments, tiny, tmp_path, mon
     (first, second) = meter.found[1:]
     assert first["work"] == second["work"] > sum(len(sentence.words) for sentence in formats.read("train.jsonl"))
     assert set(first["stages"]) == {"CSV", "word pieces", "labels and packing"}
+
+
+def test_what_is_damaged_is_told_and_can_be_corrected(toy_sentences):
+    damaged, places = annotation.damage(toy_sentences, share=0.2)
+    assert {kind for _, _, _, kind in places} == {"missed", "spurious", "border", "type"}
+    changed = {number for number, (old, new) in enumerate(zip(toy_sentences, damaged, strict=True)) if old.tags != new.tags}
+    assert changed == {number for number, _, _, _ in places}
+
+    def entity(tags, low, high):
+        found = [span for span in entity_spans(tags) if low <= span[1] and span[2] <= high]
+        return dict(zip(("type", "start_word", "end_word"), found[0], strict=True)) if found else None
+
+    records = [
+        {"sentence": n, "gold": entity(damaged[n].tags, low, high), "predicted": entity(toy_sentences[n].tags, low, high)}
+        for n, low, high, _ in places
+    ]
+    assert annotation.corrected(damaged, records) == toy_sentences
+    found = annotation.hits([annotation.span_of(record) for record in records], places)
+    assert found["recall"] == 1 and found["precision at 100"] == len(places[:100]) / 100
+    again = annotation.hits([annotation.span_of(records[0])] * 2, places)
+    assert again["damaged places at 100"] == 1 and again["recall"] == 1 / len(places)
+
+
+def test_a_correction_that_contradicts_an_earlier_one_is_left_out(toy_sentences):
+    number, sentence = next((n, s) for n, s in enumerate(toy_sentences) if entity_spans(s.tags))
+    type_, first, end = entity_spans(sentence.tags)[0]
+    gold = {"type": type_, "start_word": first, "end_word": end}
+    taken = {"sentence": number, "gold": gold, "predicted": gold | {"type": "x"}}
+    found = annotation.corrected(toy_sentences, [taken, taken | {"predicted": gold | {"type": "y"}}])
+    assert ("x", first, end) in entity_spans(found[number].tags)
