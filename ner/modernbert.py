@@ -116,7 +116,7 @@ def number_of_weights(config: ModernBertConfig) -> int:
 
 def current_name(name: str) -> str:
     """A tensor's name in ModernBertForTokenClassification, for names of a bare encoder."""
-    return name if name.startswith(("model.", "head.", "classifier.")) else f"model.{name}"
+    return name if name.startswith(("model.", "head.")) else f"model.{name}"
 
 
 @functools.cache
