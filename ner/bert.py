@@ -28,7 +28,7 @@ from ner.tensors import Tensor
 # The class of transformers that reads the saved model, by model_type in config.json.
 ARCHITECTURES = {"bert": "BertForTokenClassification"}
 # Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
-UNUSED = ("pooler.", "cls.", "bert.pooler.", "embeddings.position_ids", "bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+UNUSED = ("pooler.", "cls.", "bert.pooler.")
 WORDS = "bert.embeddings.word_embeddings.weight"
 
 
@@ -82,9 +82,8 @@ def number_of_weights(config: BertConfig) -> int:
 
 
 def current_name(name: str) -> str:
-    """A tensor's name in BertForTokenClassification, for names of a bare encoder and of the first TensorFlow checkpoints."""
-    name = name if name.startswith(("bert.", "classifier.")) else f"bert.{name}"
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    """A tensor's name in BertForTokenClassification, for names of a bare encoder."""
+    return name if name.startswith("bert.") else f"bert.{name}"
 
 
 @dataclasses.dataclass(frozen=True)

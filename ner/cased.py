@@ -18,9 +18,9 @@ from tokenizers import Tokenizer
 
 PLAIN, CAPITALISED, CAPITALS = range(3)
 FORMS = 2  # besides the plain one
-# Capitals that are not the capital of their own small letter: one sign for two letters, two letters with a second capital, and the dotted
-# I, whose small form has two signs.
-ODD_CAPITALS = {"ǅ": "ǆ", "ǈ": "ǉ", "ǋ": "ǌ", "ǲ": "ǳ", "ϴ": "θ", "ẞ": "ß", "İ": "i\u0307"}
+# Capitals that are not the capital of their own small letter: two letters with a second capital, one sign for two letters, signs of units,
+# and the dotted I, whose small form has two signs.
+ODD_CAPITALS = {"ǅ": "ǆ", "ǈ": "ǉ", "ǋ": "ǌ", "ǲ": "ǳ", "ϴ": "θ", "ẞ": "ß", "\u2126": "ω", "\u212a": "k", "\u212b": "å", "İ": "i\u0307"}
 
 
 class CasedVocabulary(NamedTuple):
@@ -75,8 +75,11 @@ def cased(tokenizer: Tokenizer, vocab_size: int) -> CasedVocabulary | None:
 
 
 def _capitals(letters: str) -> str:
-    """In capitals, character by character; one whose capital does not lead back to it stays as it is."""
-    return "".join(upper if len(upper := c.upper()) == 1 and upper.lower() == c else c for c in letters)
+    """In capitals, character by character; one whose capital does not lead back to it stays as it is.
+
+    Greek letters with an iota below have one only as a word's first letter: Python's ``title``.
+    """
+    return "".join(next((form for form in (c.upper(), c.title()) if len(form) == 1 and form.lower() == c), c) for c in letters)
 
 
 def _keeping_capitals(normalizer: dict | None) -> dict | None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ner import bert, layers, shape
 
 ARCHITECTURES = {"distilbert": "DistilBertForTokenClassification"}
-UNUSED = ("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "embeddings.position_ids", "distilbert.embeddings.position_ids")
+UNUSED = ("vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
 WORDS = "distilbert.embeddings.word_embeddings.weight"
 
 
@@ -60,7 +60,7 @@ def number_of_weights(config: bert.BertConfig) -> int:
 
 def current_name(name: str) -> str:
     """A tensor's name in DistilBertForTokenClassification, for names of a bare encoder."""
-    return name if name.startswith(("distilbert.", "classifier.")) else f"distilbert.{name}"
+    return name if name.startswith("distilbert.") else f"distilbert.{name}"
 
 
 class Encoder(bert.Encoder):

@@ -9,10 +9,7 @@ from ner import bert, shape
 from ner.bert import number_of_weights as number_of_weights
 
 ARCHITECTURES = {"electra": "ElectraForTokenClassification"}
-UNUSED = (
-    *("discriminator_predictions.", "generator_predictions.", "generator_lm_head."),
-    *("embeddings.position_ids", "electra.embeddings.position_ids", "electra.embeddings.token_type_ids"),
-)
+UNUSED = ("discriminator_predictions.", "generator_predictions.", "generator_lm_head.")
 WORDS = "electra.embeddings.word_embeddings.weight"
 
 
@@ -32,7 +29,7 @@ def read_config(config: dict, path: Path) -> ElectraConfig:
 
 def current_name(name: str) -> str:
     """A tensor's name in ElectraForTokenClassification, for names of a bare encoder."""
-    return name if name.startswith(("electra.", "classifier.")) else f"electra.{name}"
+    return name if name.startswith("electra.") else f"electra.{name}"
 
 
 class Encoder(bert.Encoder):

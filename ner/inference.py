@@ -122,7 +122,7 @@ class Tagger:
         strategy.import_tensorflow()
         folder = model_folder(path)
         as_int8 = int8.is_ours(folder, engine)
-        source = pretrained.read(folder, int8.FILE if as_int8 else pretrained.WEIGHTS)
+        source = pretrained.read(folder, int8.FILE if as_int8 else None)
         devices = strategy.choose("none", workers=False)  # with TF_CONFIG left set it would wait for the others for ever
         word_pieces = WordPieces.load(source)
         if as_int8:

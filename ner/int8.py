@@ -35,6 +35,7 @@ INPUTS = ("pieces", "positions", "segments")
 OUTPUT = "scores"
 TAG_LAYER = "tag_layer"
 ACTIVATIONS: dict[str, tuple[str, dict]] = {"gelu": ("Gelu", {}), "gelu_new": ("Gelu", {"approximate": "tanh"}), "relu": ("Relu", {})}
+ACTIVATIONS["gelu_pytorch_tanh"] = ACTIVATIONS["gelu_new"]
 
 
 def check_installed() -> None:

@@ -22,6 +22,7 @@ ACTIVATIONS = {
     "gelu_new": lambda x: 0.5 * x * (1.0 + tf.math.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))),
     "relu": tf.nn.relu,
 }
+ACTIVATIONS["gelu_pytorch_tanh"] = ACTIVATIONS["gelu_new"]
 
 
 def product(x: tf.Tensor, kernel) -> tf.Tensor:

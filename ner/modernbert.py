@@ -95,10 +95,14 @@ def _kinds(config: dict, count: int, path: Path) -> list[str]:
 def _theta(config: dict, kind: str, path: Path) -> float:
     """The base of the rotary positions of one kind of attention, from either way to write it."""
     rotary: Any = config.get("rope_parameters") or {}
-    own = rotary.get(kind) or {} if isinstance(rotary, dict) else None
-    if not isinstance(own, dict) or own.get("rope_type", "default") != "default" or config.get("rope_scaling"):
-        raise InputError("its rotary positions are scaled, which is not supported", path=path, hint="use a checkpoint with plain ones")
+    own: Any = rotary.get(kind) or {} if isinstance(rotary, dict) and rotary.keys() <= {FULL, LOCAL} else None
+    plain = isinstance(own, dict) and all(own.get(key) in (None, "default") for key in ("rope_type", "type"))
+    if not plain or config.get("rope_scaling"):
+        what = "its rotary positions are scaled, or written in another way than transformers does"
+        raise InputError(what, path=path, hint="use a checkpoint with plain ones")
     theta = own.get("rope_theta", config.get(OLD_KEYS[kind], THETA[kind]))
+    if theta is None and kind == LOCAL:  # so transformers 4 read it
+        return _theta(config, FULL, path)
     if not isinstance(theta, (int, float)) or isinstance(theta, bool) or not 1 < theta < 1e12:
         raise InputError(f"the theta of {kind} is {theta!r}", path=path, hint=shape.HINT)
     return float(theta)
@@ -112,7 +116,7 @@ def number_of_weights(config: ModernBertConfig) -> int:
 
 def current_name(name: str) -> str:
     """A tensor's name in ModernBertForTokenClassification, for names of a bare encoder."""
-    return name if name.startswith(("model.", "head.", "classifier.")) else f"model.{name}"
+    return name if name.startswith(("model.", "head.")) else f"model.{name}"
 
 
 @functools.cache

@@ -37,7 +37,12 @@ PACKAGED = {
     )
 }
 WEIGHTS = "model.safetensors"
-FILES = ("config.json", WEIGHTS, *wordpieces.FILES)  # what is fetched of a checkpoint
+INDEX = "model.safetensors.index.json"  # names the parts of weights that are in several files
+FILES = ("config.json", WEIGHTS, *wordpieces.FILES)
+FETCHED = [*FILES, INDEX, "model-*.safetensors"]  # what is fetched of a checkpoint
+# Left out of every family's weights: buffers, and where a checkpoint is to be fine-tuned also the heads of other tasks.
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+OTHER_HEADS = ("classifier.weight", "classifier.bias", "classifier.dense.", "classifier.out_proj.", "pre_classifier.", "qa_outputs.")
 SUMS = "SHA256SUMS"
 # Keys of a checkpoint's config.json that are not true of the model that is saved.
 NOT_OURS = ("id2label", "label2id", "num_labels", "auto_map", "quantization_config", "pruned_heads")
@@ -63,7 +68,8 @@ class Pretrained:
     @functools.cached_property
     def digests(self) -> dict[str, str]:
         """The SHA-256 of each file that is there, of those that make the model what it is."""
-        return {name: files.sha256(self.folder / name) for name in FILES if (self.folder / name).is_file()}
+        names = dict.fromkeys((*FILES, *(path.name for path in weight_files(self.folder))))
+        return {name: files.sha256(self.folder / name) for name in names if (self.folder / name).is_file()}
 
     @property
     def notes(self) -> dict:
@@ -73,9 +79,13 @@ class Pretrained:
 
     @property
     def fine_tuned(self) -> bool:
-        """Whether somebody has trained it for token classification already."""
-        classes = self.config.get("architectures")
-        return isinstance(classes, list) and any("TokenClassification" in str(name) for name in classes)
+        """Whether somebody has trained it for token classification already: as its config.json says, or else its weights."""
+        if classes := self.config.get("architectures"):
+            return "TokenClassification" in str(classes)
+        with contextlib.suppress(InputError):  # no tags, no readable weights
+            classifier = _read_weights(self.folder, self.family).get("classifier.weight", np.zeros(0))
+            return classifier.shape == (len(self.tags), self.shape.hidden_size)
+        return False
 
     @property
     def head(self) -> str:
@@ -127,25 +137,55 @@ def find(name: str, revision: str | None = None) -> Pretrained:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    fetch = functools.partial(snapshot_download, name, revision=revision, allow_patterns=list(FILES))
+    fetch = functools.partial(snapshot_download, name, revision=revision, allow_patterns=FETCHED)
+    lacking = ""
     try:
-        with contextlib.suppress(OSError, ValueError):  # not in the cache
+        try:
             folder = Path(fetch(local_files_only=True))
-            if (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
+            if not _missing(folder):
                 return read(folder)
+        except (OSError, ValueError) as error:  # not in the cache, or a part of it, of which this says what is missing
+            what = str(error).partition(" is incomplete: ")[2].partition(". ")[0]
+            lacking = what and f"{what}; "
         if name in PACKAGED and revision is None and (carried := _packaged(*PACKAGED[name])):
             return carried
         folder = Path(fetch())
+        if missing := _missing(folder):
+            what = f"encoder {name!r}: {missing} is not in the hub's cache, and the hub did not give it"
+            raise InputError(what, hint="go online, or use a checkpoint with safetensors weights and a tokenizer")
     except HFValidationError:
         raise InputError(f"{name!r} is neither a folder nor a name on the hub", hint="give --encoder a folder or OWNER/NAME") from None
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"encoder {name!r} is not in the hub's cache or an installed package, and the hub did not give it ({hub.reason(error)})",
+            f"encoder {name!r} is not in the hub's cache or an installed package, "
+            f"and the hub did not give it ({lacking}{hub.reason(error)})",
             hint="check the name, go online, or give --encoder a folder",
         ) from None
     return read(folder)
+
+
+def _missing(folder: Path) -> str | None:
+    """A file that the folder must have and has not, such as in a cache that another program has filled for itself."""
+    needed = ["config.json", *(path.name for path in weight_files(folder))]
+    if not any((folder / name).is_file() for name in wordpieces.SLOW):
+        needed.append("tokenizer.json")
+    return next((name for name in needed if not (folder / name).is_file()), None)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights of a model folder: one, or the parts that its index names."""
+    path = folder / INDEX
+    if (folder / WEIGHTS).is_file() or not path.is_file():
+        return [folder / WEIGHTS]
+    try:
+        parts = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        if parts and all(part == Path(part).name for part in parts):
+            return [folder / part for part in parts]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise InputError("is no index of the weights' parts", path=path, hint="fetch the checkpoint again")
 
 
 def _packaged(package: str, folder: str, published: str) -> Pretrained | None:
@@ -158,10 +198,10 @@ def _packaged(package: str, folder: str, published: str) -> Pretrained | None:
     return found
 
 
-def read(folder: Path, weights: str = WEIGHTS) -> Pretrained:
+def read(folder: Path, weights: str | None = None) -> Pretrained:
     """A model folder by its config.json. Raises InputError where it is none, or of a family that is not supported.
 
-    weights: the file that holds them, with a byte or more for each.
+    weights: another file that holds them, with a byte or more for each.
     """
     path = folder / "config.json"
     try:
@@ -179,19 +219,18 @@ def read(folder: Path, weights: str = WEIGHTS) -> Pretrained:
         what = "trained with --case by an earlier version, which kept the case in token types"
         raise InputError(what, path=path, hint="train it again: the case now stands in the vocabulary")
     shape = family.read_config(config, path)
-    _compare_sizes(family.number_of_weights(shape), folder / weights)
+    _compare_sizes(family.number_of_weights(shape), [folder / weights] if weights else weight_files(folder))
     return Pretrained(folder, config, family, shape)
 
 
-def _compare_sizes(weights: int, path: Path) -> None:
-    """Refuse a config.json that asks for far more weights than the file holds, before memory is asked for them."""
-    if not path.is_file():
-        sharded = path.with_name(path.name + ".index.json").is_file()
-        hint = "join its parts: save it again with max_shard_size='100GB'" if sharded else "use a checkpoint with safetensors weights"
-        raise InputError(f"no {path.name}", path=path.parent, hint=hint)
-    if weights > path.stat().st_size:
-        what = f"config.json asks for {weights:,} weights, more than a file of {path.stat().st_size:,} bytes can hold"
-        raise InputError(what, path=path, hint="use the checkpoint's own config.json and weights")
+def _compare_sizes(weights: int, paths: list[Path]) -> None:
+    """Refuse a config.json that asks for far more weights than the files hold, before memory is asked for them."""
+    if absent := [path for path in paths if not path.is_file()]:
+        raise InputError(f"no {absent[0].name}", path=absent[0].parent, hint="use a complete checkpoint, with safetensors weights")
+    size = sum(path.stat().st_size for path in paths)
+    if weights > size:
+        what = f"config.json asks for {weights:,} weights, more than {size:,} bytes can hold"
+        raise InputError(what, path=paths[0], hint="use the checkpoint's own config.json and weights")
 
 
 def build(
@@ -227,12 +266,11 @@ def load(model: TaggingModel, source: Pretrained, *, head: bool) -> None:
     """
     verify(source.folder)
     wanted = [tensor for tensor in (model.tensors() if head else model.encoder.tensors()) if tensor.file]
-    found: dict[str, np.ndarray] = {}
-    for name in {WEIGHTS, *(tensor.file for tensor in wanted)}:
-        found |= _read_tensors(source.folder / name, source.family)
+    found = _read_weights(source.folder, source.family)
+    for name in {tensor.file for tensor in wanted} - {WEIGHTS}:
+        found |= _read_tensors(source.folder / name)
     if not head:
-        own = [name for tensor in model.head.tensors() for name in tensor.names]
-        found = {name: value for name, value in found.items() if name not in own}
+        found = {name: value for name, value in found.items() if not name.startswith(OTHER_HEADS)}
         absent = [tensor for tensor in wanted if tensor.optional and not any(name in found for name in tensor.names)]
         wanted = [tensor for tensor in wanted if tensor not in absent]
         if absent:
@@ -258,20 +296,30 @@ def load(model: TaggingModel, source: Pretrained, *, head: bool) -> None:
         tensor.assign(value)
 
 
-def _read_tensors(path: Path, family) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file as float32, under the names of the family's class for token classification."""
+def _read_weights(folder: Path, family) -> dict[str, np.ndarray]:
+    """The weights as float32, under the names of the family's class for token classification, without what tagging never uses."""
+    found: dict[str, np.ndarray] = {}
+    for path in weight_files(folder):
+        for name, value in _read_tensors(path).items():
+            if name.startswith(family.UNUSED) or name.endswith(BUFFERS):
+                continue
+            name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")  # as TensorFlow had it
+            name = name if name.startswith(OTHER_HEADS) else family.current_name(name)
+            if name in found:
+                raise InputError("holds a tensor twice, by an old and a new name", path=path, hint="use a checkpoint that was saved once")
+            found[name] = value
+    return found
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of a safetensors file as float32."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise InputError(f"cannot be read ({error})", path=path, hint="fetch the checkpoint again") from None
-    used = {name: tensor.astype(np.float32) for name, tensor in tensors.items() if not name.startswith(family.UNUSED)}
-    named = {family.current_name(name): tensor for name, tensor in used.items()} if path.name == WEIGHTS else used
-    if len(named) < len(used):
-        raise InputError("holds a tensor twice, under an old and a new name", path=path, hint="use a checkpoint that was saved once")
-    return named
 
 
 def save(

@@ -16,8 +16,7 @@ ARCHITECTURES = {
     "xlm-roberta": "XLMRobertaForTokenClassification",
     "camembert": "CamembertForTokenClassification",
 }
-_LEFT_OUT = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
-UNUSED = ("lm_head.", *_LEFT_OUT, *(f"roberta.{name}" for name in _LEFT_OUT))
+UNUSED = ("lm_head.", "pooler.", "roberta.pooler.")
 WORDS = "roberta.embeddings.word_embeddings.weight"
 
 
@@ -43,7 +42,7 @@ def read_config(config: dict, path: Path) -> RobertaConfig:
 
 def current_name(name: str) -> str:
     """A tensor's name in the class for token classification, for names of a bare encoder."""
-    return name if name.startswith(("roberta.", "classifier.")) else f"roberta.{name}"
+    return name if name.startswith("roberta.") else f"roberta.{name}"
 
 
 class Encoder(bert.Encoder):

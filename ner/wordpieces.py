@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, normalizers
 
 from ner import cache
 from ner.cased import CasedVocabulary, cased
@@ -304,7 +304,7 @@ class WordPieces:
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
-    """``tokenizer.json``, else what transformers makes of the folder's other tokenizer files.
+    """``tokenizer.json``, or what transformers makes of the folder's tokenizer files where there is none or other options overrule it.
 
     Raises InputError where there are none, and for a tokenizer that runs in Python only.
     """
@@ -313,7 +313,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
             read = Tokenizer.from_file(str(folder / "tokenizer.json"))
             read.no_truncation()
             read.no_padding()
-            if any(special_pieces(read)):
+            if any(special_pieces(read)) and not _overruled(read, folder):
                 return read
         elif not any((folder / name).is_file() for name in SLOW):
             raise InputError(
@@ -336,6 +336,21 @@ def _tokenizer(folder: Path) -> Tokenizer:
     except Exception as error:  # both libraries raise many kinds
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(f"the tokenizer cannot be read ({reason})", path=folder, hint="fetch the checkpoint again") from None
+
+
+def _overruled(tokenizer: Tokenizer, folder: Path) -> bool:
+    """Whether tokenizer_config.json asks for something else than tokenizer.json does.
+
+    The classes of transformers that build their tokenizer from its vocabulary and these options then go by them, and by their defaults.
+    """
+    settings = _settings(folder)
+    if settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):  # they take tokenizer.json as it is
+        return False
+    if not isinstance(tokenizer.model, models.WordPiece):
+        return reads_spaces(tokenizer) != settings.get("add_prefix_space", isinstance(tokenizer.model, models.Unigram))
+    options = settings.get("tokenize_chinese_chars", True), settings.get("strip_accents"), settings.get("do_lower_case", True)
+    asked = normalizers.BertNormalizer(True, *options)
+    return str(tokenizer.normalizer) != str(asked)
 
 
 def special_pieces(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

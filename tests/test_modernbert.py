@@ -24,6 +24,8 @@ ROTARY = {"full_attention": {"rope_theta": 5e4, "rope_type": "default"}, "slidin
         ({}, (160_000.0, 10_000.0, 10_000.0, 160_000.0)),
         ({"global_attn_every_n_layers": 3, "global_rope_theta": 5e4, "local_rope_theta": 300}, (5e4, 300.0, 300.0, 5e4)),
         (NEW | {"rope_parameters": ROTARY}, (5e4, 300.0, 300.0, 5e4)),
+        ({"global_rope_theta": 5e4, "local_rope_theta": None}, (5e4, 5e4, 5e4, 5e4)),
+        ({"hidden_activation": "gelu_pytorch_tanh"}, (160_000.0, 10_000.0, 10_000.0, 160_000.0)),
     ],
 )
 def test_both_ways_to_write_layers_and_rotary_positions_are_read(more, thetas):
@@ -37,6 +39,9 @@ def test_both_ways_to_write_layers_and_rotary_positions_are_read(more, thetas):
         ({"attention_bias": True}, "attention_bias True is not supported"),
         ({"rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4}}}, "scaled"),
         ({"rope_scaling": {"factor": 2}}, "scaled"),
+        ({"rope_parameters": {"full_attention": {"type": "linear", "factor": 4.0}}}, "scaled"),
+        ({"rope_parameters": {"full_attention": {"rope_type": []}}}, "scaled"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, "scaled"),
         ({"layer_types": ["full_attention"]}, "layer_types"),
         ({"global_attn_every_n_layers": 0}, "global_attn_every_n_layers is 0"),
         ({"global_rope_theta": "big"}, "theta of full_attention is 'big'"),

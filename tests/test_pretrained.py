@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 
+import huggingface_hub
 import numpy as np
 import pytest
+from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
 from safetensors.numpy import load_file, save_file
 
 from ner import bert, pretrained
@@ -187,7 +189,7 @@ def set_key(key, value):
         (lambda f: os.truncate(f / "model.safetensors", 100), "model.safetensors: config.json asks for 22,304 weights"),
         (lambda f: os.truncate(f / "model.safetensors", 80_000), "model.safetensors: cannot be read"),
         (lambda f: (f / "config.json").write_text("[" * 100_000), "cannot be read"),
-        (set_key("vocab_size", 10**6), "more than a file of"),
+        (set_key("vocab_size", 10**6), "bytes can hold"),
         (set_key("type_vocab_size", 10**6), "type_vocab_size is 1000000"),
         (set_key("vocab_size", 10**12), "vocab_size is 1000000000000"),
         (set_key("num_hidden_layers", 10**9), "num_hidden_layers is 1000000000"),
@@ -201,6 +203,67 @@ def test_a_folder_that_is_no_bert_is_refused_in_one_line(folder, change, message
     with pytest.raises(InputError) as error:
         load(model_of(folder), folder)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def in_parts(folder):
+    """The same weights in two files and an index, as transformers writes large ones."""
+    tensors = load_file(folder / "model.safetensors")
+    parts = {name: f"model-{1 + number % 2:05}-of-00002.safetensors" for number, name in enumerate(tensors)}
+    for part in set(parts.values()):
+        save_file({name: tensors[name] for name in tensors if parts[name] == part}, folder / part)
+    (folder / "model.safetensors").unlink()
+    (folder / pretrained.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": parts}))
+
+
+def test_weights_in_several_files_are_read_as_those_in_one(tiny, folder):
+    in_parts(folder)
+    one, other = model_of(tiny), model_of(folder)
+    load(one, tiny)
+    load(other, folder)
+    for name, variable in one.trained.items():
+        np.testing.assert_array_equal(other.trained[name], variable)
+    parts = sorted(folder.glob("model-*.safetensors"))
+    assert {part.name for part in parts} < set(pretrained.read(folder).digests)
+    parts[1].unlink()
+    with pytest.raises(InputError, match="no model-00002-of-00002.safetensors"):
+        pretrained.read(folder)
+    for index in ("{}", "[", '{"weight_map": {"a": "../a.safetensors"}}', '{"weight_map": {"a": 5}}'):
+        (folder / pretrained.INDEX).write_text(index)
+        with pytest.raises(InputError, match="no index"):
+            pretrained.read(folder)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_half_filled_cache_is_completed_or_the_missing_file_is_named(missing, tiny, folder, monkeypatch):
+    (folder / missing).unlink()
+    (folder / "vocab.txt").unlink()  # which would do for a tokenizer
+    online = []
+
+    def fetch(*_, local_files_only=False, **__):
+        if online and not local_files_only:
+            shutil.copytree(tiny, folder, dirs_exist_ok=True)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(InputError, match=f"'own/net': {missing} is not in the hub's cache"):
+        pretrained.find("own/net")
+    online.append(True)
+    assert WordPieces.load(pretrained.find("own/net")).encode_words(["london"])
+
+
+@pytest.mark.parametrize("revision", [None, "a" * 40])
+def test_a_file_that_the_hubs_listing_names_and_the_cache_lacks_is_named(revision, tiny, tmp_path, monkeypatch):
+    repository, commit = tmp_path / "models--own--net", "a" * 40
+    copied = shutil.copytree(tiny, repository / "snapshots" / commit)
+    listed = {path.name: TreeCacheEntry(size=1, blob_id="b" * 40) for path in copied.iterdir()}
+    write_tree_cache(str(repository), commit, listed)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert pretrained.find("own/net", revision).folder.samefile(copied)
+    (copied / "tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match=r"missing \(tokenizer_config.json\)"):
+        pretrained.find("own/net", revision)
 
 
 def test_the_packaged_encoder_is_found_by_its_hub_name_offline():
@@ -240,6 +303,27 @@ def test_keys_that_are_not_true_of_the_saved_model_are_left_out(folder, tmp_path
     save(model_of(folder), tmp_path / "out", source=folder)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert "num_labels" not in config and "auto_map" not in config and len(config["id2label"]) == 5
+
+
+def test_heads_of_other_tasks_are_left_out_of_an_encoder_but_not_of_a_model(folder):
+    heads = ("classifier.dense.weight", "classifier.out_proj.bias", "pre_classifier.weight", "qa_outputs.weight")
+    rewrite(folder, lambda t: t.update({name: np.zeros(3, np.float32) for name in heads}))
+    load(model_of(folder), folder, head=False)
+    with pytest.raises(InputError, match="classifier.dense.weight has no place"):
+        load(model_of(folder), folder)
+    rewrite(folder, lambda t: t.update({"classifier.other": np.zeros(3, np.float32)}))
+    with pytest.raises(InputError, match="classifier.other has no place"):
+        load(model_of(folder), folder, head=False)
+
+
+def test_weights_tell_of_a_fine_tuning_that_config_json_does_not_name(tiny, tmp_path, capsys):
+    folder = shutil.copytree(tiny.with_name("tiny_roberta"), tmp_path / "model")
+    set_key("architectures", None)(folder)
+    alone = WordPieces.load(pretrained.read(folder)).encode_words(["alex"])
+    assert "so was it fine-tuned" in capsys.readouterr().err
+    rewrite(folder, lambda t: t.pop("classifier.weight"))
+    assert WordPieces.load(pretrained.read(folder)).encode_words(["alex"]) != alone
+    assert not capsys.readouterr().err
 
 
 def test_a_tensor_under_two_names_is_refused(folder):

@@ -269,6 +269,31 @@ def test_a_vocabulary_alone_is_read_as_its_tokenizer_config_says(folder, tiny):
     assert WordPieces.load(pretrained.read(folder)).encode_words(["\u00e1"]) != [[pieces.tokenizer.token_to_id("a")]]
 
 
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        ("bert", {"do_lower_case": False}),
+        ("electra", {"strip_accents": False}),
+        ("distilbert", {"do_lower_case": False, "tokenizer_class": "DistilBertTokenizerFast"}),
+        ("distilbert", {"do_lower_case": False, "tokenizer_class": "PreTrainedTokenizerFast"}),
+        ("roberta", {"add_prefix_space": True}),
+        ("roberta", {"add_prefix_space": True, "tokenizer_class": "PreTrainedTokenizerFast"}),
+    ],
+)
+def test_options_beside_tokenizer_json_count_as_in_transformers(kind, option, tiny, tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = shutil.copytree(tiny.with_name(f"tiny_{kind}"), tmp_path / "model")
+    assert not wordpieces._overruled(Tokenizer.from_file(str(folder / "tokenizer.json")), folder)  # no need of transformers
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | option))
+    words = ["london", "London", "\u00e9t\u00e9"]
+    theirs = AutoTokenizer.from_pretrained(folder)(words, is_split_into_words=True, add_special_tokens=False)["input_ids"]
+    assert [piece for ids in WordPieces.load(pretrained.read(folder)).encode_words(words) for piece in ids] == theirs
+    own = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(words, is_pretokenized=True, add_special_tokens=False).ids
+    assert (theirs != own) == ("PreTrainedTokenizerFast" not in option.values())
+
+
 def test_byte_level_vocabulary_and_merges_alone_are_read(tiny, tmp_path):
     """As RoBERTa was published at first; no file then names the unknown piece."""
     roberta = tiny.with_name("tiny_roberta")
