@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from ner.flags import REQUIRED, key, parse
 
 EVERY = 0.2  # seconds from one look at what the workers print to the next
 PATIENCE = 10.0  # seconds that a worker with an error of its own waits for the others to end too
+WAITING = 60.0  # seconds from one line about too small a cluster to the next
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,7 @@ def fit(given: Arguments, cpus: int) -> int:
     """Start the workers and wait. The exit status: the largest of theirs. Raises RunStopped where one was lost too often."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from ner.strategy import import_tensorflow, silent_stderr
 
@@ -111,7 +114,9 @@ def fit(given: Arguments, cpus: int) -> int:
     with silent_stderr():
         from ray.train.tensorflow import TensorflowTrainer
 
-    desk: Any = ray.remote(num_cpus=0)(Desk).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # not on a machine that may be lost
+    desk: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
+    needed = {"CPU": float(given.workers * cpus), "GPU": float(given.workers * given.gpus_per_worker)}
     with tempfile.TemporaryDirectory() as folder:  # for Ray's own notes; the run's checkpoints are in --output
         trainer = TensorflowTrainer(
             work,
@@ -130,7 +135,7 @@ def fit(given: Arguments, cpus: int) -> int:
             run_config=RunConfig(name="train", storage_path=folder, failure_config=FailureConfig(max_failures=given.restarts)),
         )
         lost = None
-        with printed(desk):
+        with printed(desk, needed):
             try:
                 trainer.fit()
             except Exception as error:  # of Ray: a worker is gone, or could not be started
@@ -155,6 +160,7 @@ def work(config: dict[str, Any]) -> None:
         return
     os.chdir(config["folder"])
     os.environ.pop("TF_USE_LEGACY_KERAS", None)  # Ray sets it
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TensorFlow's notes, which Ray lets through
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(config["threads"])
     streams = (Stream(desk, name, rank, config["terminal"]) for name in ("stdout", "stderr"))
     with contextlib.redirect_stdout(next(streams)), contextlib.redirect_stderr(next(streams)):
@@ -196,16 +202,26 @@ def continued(arguments: list[str]) -> list[str]:
     return [argument for argument in arguments if argument not in ("--overwrite", "--resume")] + ["--resume"]
 
 
+def lacking(needed: dict[str, float], resources: dict[str, float]) -> str:
+    """A line for a cluster that has too little for all workers; Ray waits until there is more. Empty where it has enough."""
+    small = [f"{count:g} {name}, there are {resources.get(name, 0):g}" for name, count in needed.items() if count > resources.get(name, 0)]
+    return f"waiting for machines: the workers need {'; '.join(small)}" if small else ""
+
+
 @contextlib.contextmanager
-def printed(desk: Any) -> Iterator[None]:
-    """Print what the workers leave at the desk while the block waits for them."""
+def printed(desk: Any, needed: dict[str, float]) -> Iterator[None]:
+    """Print what the workers leave at the desk while the block waits for them, and what Ray waits for."""
     import ray
 
-    over = threading.Event()
+    over, told = threading.Event(), -WAITING
 
     def copy() -> None:
+        nonlocal told
         while True:
             last = over.wait(EVERY)
+            if time.monotonic() - told > WAITING and (line := lacking(needed, ray.cluster_resources())):
+                told = time.monotonic()
+                print(line, file=sys.stderr, flush=True)
             for stream, text in ray.get(desk.take.remote()):
                 print(text, end="", file=getattr(sys, stream), flush=True)
             if last:

@@ -41,11 +41,14 @@ def started(address: str | None, cpus: int) -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
-        try:
-            ray.init(address, runtime_env={"py_modules": [str(Path(__file__).parent)]}, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise InputError(f"no Ray cluster answers at {address} ({reason})", hint="check --address, or leave it out") from None
+        failed = None
+        with silent_stderr():
+            try:
+                ray.init(address, runtime_env={"py_modules": [str(Path(__file__).parent)]}, **quiet)
+            except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+                failed = str(error).strip().split("\n")[0]
+        if failed is not None:
+            raise InputError(f"no Ray cluster answers at {address} ({failed})", hint="check --address, or leave it out")
     else:
         with silent_stderr():
             ray.init("local", num_cpus=cpus, object_store_memory=STORE, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)

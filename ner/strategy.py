@@ -72,8 +72,8 @@ class Devices(NamedTuple):
             own = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError)
             if self.workers == 1 or isinstance(error, own):
                 raise
-            noise = ("Graph execution error", "Detected at node", "<stack traces")
-            lines = [line for line in str(error.message).splitlines() if line.strip() and not line.startswith(noise)]
+            noise = ("Graph execution error", "Detected at node", "<stack traces", 'File "')
+            lines = [line for line in map(str.strip, str(error.message).splitlines()) if line and not line.startswith(noise)]
             reason = lines[0] if lines else type(error).__name__
             raise WorkerLost(f"another worker is gone ({reason}); start all of them again with --resume") from None
 

@@ -40,6 +40,13 @@ def test_after_an_error_of_its_own_a_worker_is_not_started_again():
     assert desk.begin(0) is None and desk.ends() == {1: 2}
 
 
+def test_a_line_says_what_the_cluster_lacks():
+    needed = {"CPU": 4.0, "GPU": 0.0}
+    assert launch.lacking(needed, {"CPU": 4.0, "memory": 1.0}) == ""
+    assert launch.lacking(needed, {"CPU": 3.0}) == "waiting for machines: the workers need 4 CPU, there are 3"
+    assert launch.lacking({"CPU": 1.0, "GPU": 2.0}, {"CPU": 3.0}).endswith("need 2 GPU, there are 0")
+
+
 def test_bad_usage_ends_before_ray_starts(tmp_path):
     for arguments, part in (([], "give them after --"), (["--", "--epoch", "3"], "--epochs?"), (["--", "--epochs", "3"], "--output")):
         done = process("launch.py", "--workers", "2", *arguments)

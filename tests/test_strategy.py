@@ -136,6 +136,6 @@ def test_a_tf_config_that_does_not_name_this_worker_is_refused(monkeypatch, text
 def test_a_lost_worker_is_told_from_an_error_of_ones_own():
     two = strategy.Devices(tf.distribute.get_strategy(), "cpu", "", workers=2)
     with pytest.raises(RunStopped, match="another worker is gone .Socket closed."), two.watched():
-        raise tf.errors.UnavailableError(None, None, "Graph execution error:\n\nDetected at node x\nSocket closed\n")
+        raise tf.errors.UnavailableError(None, None, 'Graph execution error:\n\nDetected at node x\n  File "x.py", line 1\nSocket closed\n')
     with pytest.raises(tf.errors.ResourceExhaustedError), two.watched():
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
