@@ -14,15 +14,16 @@ from ner.config import READING_KEYS, Config
 from ner.errors import InputError, RunStopped, run_main
 from ner.flags import REQUIRED, key, parse
 from ner.formats import Documents, Format
-from ner.sentences import Sentence, conflicts, entity_spans
+from ner.sentences import conflicts, entity_spans
 
 if TYPE_CHECKING:
+    from ner.corpus import Sentences
     from ner.inference import Tagger
 
 FEW = 20  # training entities of a type that are too few to learn it well
 SHOWN = 20  # annotations in doubt on the terminal
 
-Splits = dict[str, list[Sentence]]
+Splits = dict[str, "Sentences"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,14 +146,13 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
 
     encoder = pretrained.find(config.encoder)
     words = {name: [s.words for s in splits.get(name, [])] for name in ("train", "validation")}
-    pieces = dataset.told_of_case(WordPieces.load(encoder), None, encoder, splits.get("train", []), print)
+    pieces = dataset.told_of_case(WordPieces.load(encoder), None, encoder, splits["train"], print)
     train = pieces.encode(words["train"], config.row_length, encoder.shape.longest_row)
     validation = pieces.encode(words["validation"], train.row_length)
-    real = train.words >= 0
-    unknown = np.unique(train.words[real & (train.pieces == pieces.unk)])
+    count, unknown = train.count_pieces(), train.words_with(pieces.unk)
     flat = [word for sentence in words["train"] for word in sentence]
     shown = ", ".join(repr(word) for word in dict.fromkeys(flat[i] for i in unknown[:1000].tolist()) if len(word) < 40)
-    yield f"word pieces of {config.encoder} in training: {np.count_nonzero(real):,}, {np.count_nonzero(real) / len(flat):.2f} per word"
+    yield f"word pieces of {config.encoder} in training: {count:,}, {count / len(flat):.2f} per word"
     yield f"words with an unknown piece: {len(unknown):,}, {len(unknown) / len(flat):.1%}{f' ({shown[:200]})' if shown else ''}"
     if warning := dataset.misfit(train, pieces.unk):
         yield warning
@@ -186,7 +186,7 @@ def refuse_combinations(given: Arguments) -> None:
         raise InputError("--output is the file itself", hint="name another file: the decisions are about this one", path=given.output)
 
 
-def one_file(given: Arguments, say) -> list[Sentence]:
+def one_file(given: Arguments, say) -> Sentences:
     """The sentences of FILE, in IOB2."""
     from ner import dataset
 
@@ -242,7 +242,7 @@ def line_of(record: dict) -> str:
     return f"{record['score']:6.2f}  sentence {record['sentence']:<6} {record['kind']:<9} {annotated} -> {read}{elsewhere}"
 
 
-def fold_models(given: Arguments, sentences: list[Sentence], say) -> Iterator[tuple[Tagger, list[int]]]:
+def fold_models(given: Arguments, sentences: Sentences, say) -> Iterator[tuple[Tagger, list[int]]]:
     """K models, each trained by the rule of train.py on all of the corpus but a part; and the numbers of the sentences of this part."""
     from ner.strategy import import_tensorflow
 

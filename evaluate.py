@@ -144,7 +144,7 @@ def warn_of_lacking_types(path: str, tagger: Tagger, gold: Sequence[list[str]], 
         say(f"warning: {path} cannot predict {', '.join(sorted(lacking))}: these entities count as missed; it predicts {', '.join(has)}")
 
 
-def corpus_of(given: Arguments, say: Callable[[str], None]) -> tuple[list[Sentence], str]:
+def corpus_of(given: Arguments, say: Callable[[str], None]) -> tuple[Sequence[Sentence], str]:
     """The sentences to score and what to call them: --data, or the corpus in the run's config.toml."""
     from ner import dataset, hub
 

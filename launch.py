@@ -115,7 +115,7 @@ def fit(given: Arguments, cpus: int) -> int:
         from ray.train.tensorflow import TensorflowTrainer
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # not on a machine that may be lost
-    desk: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
+    desk: Any = ray.remote(num_cpus=0)(Desk).options(scheduling_strategy=here).remote()
     needed = {"CPU": float(given.workers * cpus), "GPU": float(given.workers * given.gpus_per_worker)}
     with tempfile.TemporaryDirectory() as folder:  # for Ray's own notes; the run's checkpoints are in --output
         trainer = TensorflowTrainer(

@@ -37,7 +37,7 @@ def train(config: Config, devices: Devices) -> int:
     began = time.monotonic()
     import tensorflow as tf
 
-    from ner import batches, budget, card, dataset, inference, pretrained, rehearsal, run_folder, scoring, step, strategy
+    from ner import batches, budget, card, corpus, dataset, inference, pretrained, rehearsal, run_folder, scoring, step, strategy
     from ner.optimizer import AdamW, learning_rates
     from ner.progress import say
     from ner.run import Run
@@ -59,7 +59,7 @@ def train(config: Config, devices: Devices) -> int:
     say(budget.line(config, data.train))
     notes = {"case": config.case, "context": config.context, "head": config.head, "row_length": data.train.row_length}
     notes["compute_dtype"] = dtype.name
-    words, gold = [s.words for s in data.splits["validation"]], [s.tags for s in data.splits["validation"]]
+    words, gold = corpus.Words(data.splits["validation"]), [s.tags for s in data.splits["validation"]]
 
     # --- Model and optimizer: the same variables on every replica ---
     with devices.together(), devices.strategy.scope():
@@ -68,7 +68,7 @@ def train(config: Config, devices: Devices) -> int:
             data.tags.names,
             head=config.head,
             cased=data.pieces.cased,
-            seen=data.train.pieces,  # the other pieces' embeddings would get no gradient
+            seen=data.train.distinct_pieces(),  # the other pieces' embeddings would get no gradient
             dropout=config.dropout,
             encoder_dropout=config.encoder_dropout,
             compute_dtype=dtype,

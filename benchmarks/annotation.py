@@ -16,6 +16,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ FIRST = 100
 STATES = ("damaged", "corrected", "clean")
 
 
-def damage(sentences: list[Sentence], share: float = 0.05, seed: int = 0) -> tuple[list[Sentence], list[Place]]:
+def damage(sentences: Sequence[Sentence], share: float = 0.05, seed: int = 0) -> tuple[list[Sentence], list[Place]]:
     """The sentences in IOB2 with so many of their entities damaged, no two in touch; and where."""
     rng = random.Random(seed)
     tags = [list(sentence.tags) for sentence in sentences]

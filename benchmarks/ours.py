@@ -30,7 +30,7 @@ def prepare(arguments: list[str]) -> SimpleNamespace:
     data = dataset.prepare(config, encoder, say)
     config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation, encoder.shape.hidden_size)
     options = {"head": config.head, "cased": data.pieces.cased, "dropout": config.dropout, "encoder_dropout": config.encoder_dropout}
-    model = pretrained.build(encoder, data.tags.names, **options, seen=data.train.pieces, compute_dtype=dtype, seed=config.seed)
+    model = pretrained.build(encoder, data.tags.names, **options, seen=data.train.distinct_pieces(), compute_dtype=dtype, seed=config.seed)
     pretrained.load(model, encoder, head=False)
     optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
     options = {"seed": config.seed, "clip_norm": config.clip_norm, "accumulate": config.accumulate, "jit": jit}
@@ -74,7 +74,7 @@ def training(meter: worker.Meter, arguments: list[str], score: bool = False) -> 
             rates = learning_rates(done, config.steps_per_call, total, **schedule)
             step.wait(run.update(call.iterator, np.int64(call.steps), np.int64(done), tf.constant(rates)))
             done += call.steps
-            meter.step(int(np.count_nonzero(call.rows.segments)))
+            meter.step(call.rows.num_pieces)
         if score:
             meter.stop()
             meter.report(f1=validation_f1(run))
@@ -197,9 +197,9 @@ def encoding(meter: worker.Meter, gmb: str, encoder: str, cached: bool) -> None:
         marks = [time.perf_counter()]
         sentences = dataset.read(gmb, config, print)
         marks.append(time.perf_counter())
-        windows = word_pieces.encode_cached([s.words for s in sentences])
+        windows = word_pieces.encode_cached(sentences)
         marks.append(time.perf_counter())
-        targets = batches.Targets(TagSet.fit(sentences).encode([s.tags for s in sentences]))
+        targets = batches.Targets(TagSet.fit(sentences.distinct_tags).encode(sentences))
         epoch = batches.make_epoch(windows, targets, batching="packed", rows_per_step=16, seed=0, epoch=0)
         marks.append(time.perf_counter())
         stages = dict(zip(("CSV", "word pieces", "labels and packing"), np.diff(marks).tolist(), strict=True))

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ner.cased import CasedVocabulary
+from ner.corpus import ranges
 from ner.wordpieces import Windows
 
 # Windows that are shown in training all in small letters, and all in CAPITALS, where the encoder is told of case. So it learns to read text
 # in which letters tell nothing.
 SMALL, SHOUTED = 0.05, 0.05
 BLOCK = 2000  # windows that are packed together; best fit within a block keeps the order of sentences random across blocks
+BLOCK_PIECES = 2**19  # word pieces of the rows that are filled and handed to TensorFlow together
 NO_LABEL = -1  # the label of pieces that do not count in the loss: special tokens, padding and, by default, a word's later pieces
 
 
@@ -66,7 +69,7 @@ EMPTY = Batch(pieces=0, positions=0, segments=0, sentences=0, labels=NO_LABEL, w
 
 
 class Targets(NamedTuple):
-    """One tag id for each word of the corpus (int32 [words]), and which of a word's pieces carry it in the loss (``first``, ``all``)."""
+    """One tag id for each word of the corpus (integers [words]), and which of a word's pieces carry it in the loss (``first``, ``all``)."""
 
     tag_ids: np.ndarray
     pieces: str = "first"
@@ -103,31 +106,49 @@ def pack(lengths: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
     return row_of, offset_of
 
 
-def fill(windows: Windows, chosen: np.ndarray, row_of: np.ndarray, offset_of: np.ndarray, row_length: int, targets: Targets) -> Batch:
-    """Write the ``chosen`` windows (int64 [n]) at their rows and offsets (int64 [n] each)."""
-    num_rows = int(row_of.max()) + 1 if len(row_of) else 0
-    sizes = windows.lengths[chosen]
+def fill(
+    windows: Windows,
+    chosen: np.ndarray,
+    row_of: np.ndarray,
+    offset_of: np.ndarray,
+    shape: tuple[int, int],
+    targets: Targets,
+    hidden: HiddenCase | None = None,
+) -> Batch:
+    """Rows of this shape (rows, row length) with the ``chosen`` windows (int64 [n]) at their rows and offsets (int64 [n] each)."""
+    row_length = shape[1]
+    sizes = windows.starts[chosen + 1] - windows.starts[chosen]
     assert np.all(offset_of + sizes <= row_length), "a window does not fit its row"
-    total = np.cumsum(sizes)
-    inside = np.arange(total[-1] if len(total) else 0) - np.repeat(total - sizes, sizes)  # position within the window
-    source = np.repeat(windows.starts[chosen], sizes) + inside
+    source = ranges(windows.starts[chosen], sizes)
+    inside = ranges(np.zeros(len(sizes), np.int64), sizes)  # position within the window
     target = np.repeat(row_of * row_length + offset_of, sizes) + inside
-    words = windows.words[source]
-    labelled = words >= 0 if targets.pieces == "all" else windows.first[source]
+    pieces, words, first = windows.pieces[source], windows.words[source], windows.first[source]
+    labelled = words >= 0 if targets.pieces == "all" else first
     known = len(targets.tag_ids) > 0
-    sentence_of = np.repeat(np.arange(len(windows.bounds) - 1), np.diff(windows.bounds))
     values = Batch(
-        pieces=windows.pieces[source],
+        pieces=hidden.of(pieces, np.repeat(hidden.chance[chosen], sizes)) if hidden else pieces,
         positions=inside,
         segments=np.repeat(_number_within_row(row_of, offset_of), sizes),
-        sentences=np.where(words >= 0, sentence_of[words], 0),
-        labels=np.where(labelled, targets.tag_ids[words], NO_LABEL) if known else np.full(len(words), NO_LABEL),
-        words=np.where(windows.first[source], words, -1),
+        sentences=np.where(words >= 0, windows.sentence_of(words), 0),
+        labels=np.where(labelled, targets.tag_ids[words].astype(np.int32), NO_LABEL) if known else np.full(len(words), NO_LABEL),
+        words=np.where(first, words, -1),
     )
-    rows = empty_rows(num_rows, row_length)
+    rows = empty_rows(*shape)
     for field, content in zip(rows, values, strict=True):
         field.reshape(-1)[target] = content
     return rows
+
+
+class HiddenCase(NamedTuple):
+    """Which windows are shown all in small letters and which all in capitals: by ``chance``, in [0, 1), float64 [windows]."""
+
+    cased: CasedVocabulary
+    chance: np.ndarray
+
+    def of(self, pieces: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """The pieces as they are shown. chance: that of each piece's window."""
+        plain = self.cased.plain[pieces]
+        return np.where(chance < SMALL, plain, np.where(chance >= 1 - SHOUTED, self.cased.capitals[plain], pieces))
 
 
 def empty_rows(count: int, row_length: int) -> Batch:
@@ -150,19 +171,77 @@ def row_lengths(batching: str, row_length: int) -> list[int]:
     return sorted({max(8, row_length // 4), max(8, row_length // 2), row_length}) if batching == "buckets" else [row_length]
 
 
-def make_rows(windows: Windows, batching: str, targets: Targets, order: np.ndarray) -> list[Batch]:
-    """All windows in the given order (a permutation, int64 [windows]) as rows, one Batch per row length (buckets have several)."""
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows of one length: which windows lie where in them. They are filled when they are taken.
+
+    Attributes:
+        windows, targets, hidden: what they are filled with (``fill``).
+        row_length: their word pieces.
+        chosen, offsets: int64 [windows], the windows row after row, and the place of each in its row.
+        begins, counts: int64 [rows], which of ``chosen`` are in a row: ``counts`` windows from ``begins`` on; none in rows of padding.
+    """
+
+    windows: Windows
+    targets: Targets
+    hidden: HiddenCase | None
+    row_length: int
+    chosen: np.ndarray
+    offsets: np.ndarray
+    begins: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, row length)."""
+        return len(self.begins), self.row_length
+
+    def at(self, index: np.ndarray | slice) -> Rows:
+        """The rows at ``index``, a NumPy index, not filled yet."""
+        return dataclasses.replace(self, begins=self.begins[index], counts=self.counts[index])
+
+    def take(self, index: np.ndarray | slice = slice(None)) -> Batch:
+        """The rows at ``index``, a NumPy index."""
+        begins, counts = self.begins[index], self.counts[index]
+        which = ranges(begins, counts)
+        row_of, shape = np.repeat(np.arange(len(counts)), counts), (len(counts), self.row_length)
+        return fill(self.windows, self.chosen[which], row_of, self.offsets[which], shape, self.targets, self.hidden)
+
+    def shuffled(self, order: np.ndarray, multiple: int) -> Rows:
+        """The rows in this order (a permutation, int64 [rows]), and behind them rows of padding up to a multiple of ``multiple`` rows."""
+        padding = np.zeros(-len(order) % multiple, np.int64)
+        begins, counts = (np.concatenate([field[order], padding]) for field in (self.begins, self.counts))
+        return dataclasses.replace(self, begins=begins, counts=counts)
+
+    @property
+    def num_pieces(self) -> int:
+        """The word pieces in the rows, without padding."""
+        chosen = self.chosen[ranges(self.begins, self.counts)]
+        return int((self.windows.starts[chosen + 1] - self.windows.starts[chosen]).sum())
+
+
+def plan_rows(windows: Windows, batching: str, targets: Targets, order: np.ndarray, hidden: HiddenCase | None = None) -> list[Rows]:
+    """All windows in the given order (a permutation, int64 [windows]) as rows, one item per row length (buckets have several)."""
+    lengths = windows.lengths[order]
     if batching == "packed":
-        row_of, offset_of = pack(windows.lengths[order], windows.row_length)
-        return [fill(windows, order, row_of, offset_of, windows.row_length, targets)]
-    lengths = row_lengths(batching, windows.row_length)
-    bucket = np.searchsorted(lengths, windows.lengths[order])
-    groups = [order[bucket == b] for b in range(len(lengths))]
+        row_of, offset_of = pack(lengths, windows.row_length)
+        by_row = np.lexsort((offset_of, row_of))
+        counts = np.bincount(row_of)
+        begins = np.cumsum(counts) - counts
+        return [Rows(windows, targets, hidden, windows.row_length, order[by_row], offset_of[by_row], begins, counts)]
+    row_lengths_ = row_lengths(batching, windows.row_length)
+    bucket = np.searchsorted(row_lengths_, lengths)
+    groups = [(length, order[bucket == b]) for b, length in enumerate(row_lengths_)]
     return [
-        fill(windows, group, np.arange(len(group)), np.zeros(len(group), np.int64), length, targets)
-        for group, length in zip(groups, lengths, strict=True)
+        Rows(windows, targets, hidden, length, group, np.zeros(len(group), np.int64), np.arange(len(group)), np.ones(len(group), np.int64))
+        for length, group in groups
         if len(group)
     ]
+
+
+def make_rows(windows: Windows, batching: str, targets: Targets, order: np.ndarray) -> list[Batch]:
+    """The rows of ``plan_rows``, filled: one Batch per row length."""
+    return [rows.take() for rows in plan_rows(windows, batching, targets, order)]
 
 
 def pad_rows(rows: Batch, multiple: int) -> Batch:
@@ -177,12 +256,12 @@ class Epoch:
     """An epoch's rows, a function of (seed, epoch) alone.
 
     Attributes:
-        buckets: one Batch per row length, each of [steps x rows_per_step, row length].
+        buckets: the rows of each row length, a multiple of rows_per_step.
         rows_per_step: rows of an update over all replicas.
         order: the bucket that each step takes its rows from, int64 [steps].
     """
 
-    buckets: list[Batch]
+    buckets: list[Rows]
     rows_per_step: int
     order: np.ndarray
 
@@ -205,26 +284,19 @@ def make_epoch(
     epoch: int,
     cased: CasedVocabulary | None = None,
 ) -> Epoch:
-    """Cut the documents, shuffle the windows, make rows, shuffle these; the last step of each bucket is filled with rows of padding.
+    """Cut the documents, shuffle the windows, pack rows, shuffle these; the last step of each bucket is filled with rows of padding.
+
+    The rows are only planned here; ``host_calls`` fills them while training goes on.
 
     cased: where the encoder is told of case. Some windows are then shown in small letters and some in capitals (``SMALL``, ``SHOUTED``).
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     windows = windows.cut_documents(random)
-    if cased:
-        windows = _hide_case(windows, cased, random.random(len(windows.sentences)))
-    buckets = make_rows(windows, batching, targets, random.permutation(len(windows.sentences)))
-    buckets = [pad_rows(rows.take(random.permutation(len(rows.pieces))), rows_per_step) for rows in buckets]
-    steps = [len(rows.pieces) // rows_per_step for rows in buckets]
+    hidden = HiddenCase(cased, random.random(len(windows.sentences))) if cased else None
+    buckets = plan_rows(windows, batching, targets, random.permutation(len(windows.sentences)), hidden)
+    buckets = [rows.shuffled(random.permutation(len(rows.begins)), rows_per_step) for rows in buckets]
+    steps = [len(rows.begins) // rows_per_step for rows in buckets]
     return Epoch(buckets, rows_per_step, random.permutation(np.repeat(np.arange(len(buckets)), steps)))
-
-
-def _hide_case(windows: Windows, cased: CasedVocabulary, chance: np.ndarray) -> Windows:
-    """The windows, in small letters where ``chance`` (in [0, 1), float64 [windows]) is small, and in capitals where it is large."""
-    small, shouted = (np.repeat(chosen, windows.lengths) for chosen in (chance < SMALL, chance >= 1 - SHOUTED))
-    plain = cased.plain[windows.pieces]
-    pieces = np.where(small, plain, windows.pieces)
-    return dataclasses.replace(windows, pieces=np.where(shouted, cased.capitals[plain], pieces))
 
 
 class Call(NamedTuple):
@@ -232,23 +304,55 @@ class Call(NamedTuple):
 
     steps: int
     iterator: Any
-    rows: Batch
+    rows: Rows
 
 
 def host_calls(strategy, epoch: Epoch, first: int, *, most: int, stops: Collection[int] = (), accumulate: int = 1) -> Iterator[Call]:
     """An epoch from step ``first`` on, as host calls of at most ``most`` steps, one bucket each, that end where ``stops`` says.
 
+    While one block of rows is trained on, another thread fills the next one of its bucket.
+
     stops: numbers of steps of this epoch after which a host call ends.
     """
-    begins = epoch.begins(first)
-    iterators = {
-        bucket: iter(distribute(strategy, epoch.buckets[bucket], epoch.rows_per_step, first_step=begins[bucket], accumulate=accumulate))
-        for bucket in np.unique(epoch.order[first:]).tolist()  # a bucket may be used up already
-    }
-    for bucket, steps in split_calls(epoch.order, first, most=most, stops=stops):
-        begin = begins[bucket] * epoch.rows_per_step
-        begins[bucket] += steps
-        yield Call(steps, iterators[bucket], epoch.buckets[bucket].take(slice(begin, begins[bucket] * epoch.rows_per_step)))
+    calls, begins = split_calls(epoch.order, first, most=most, stops=stops), epoch.begins(first)
+    starts = list(begins)
+    with ThreadPoolExecutor(1) as pool:
+
+        def blocks(bucket: int) -> Iterator[tuple[Any, int]]:
+            """The bucket's blocks: an iterator over each, and how many host calls it is for."""
+            rows, step = epoch.buckets[bucket], starts[bucket]
+            size = max(1, BLOCK_PIECES // (epoch.rows_per_step * rows.row_length))
+            coming, count = None, 0
+            for steps, calls_in_block in _grouped([steps for which, steps in calls if which == bucket], size):
+                last, coming = coming, pool.submit(_iterator, strategy, epoch, rows, step, steps, accumulate)
+                if last:
+                    yield last.result(), count
+                step, count = step + steps, calls_in_block
+            if coming:
+                yield coming.result(), count
+
+        iterators = [(iterator for iterator, count in blocks(bucket) for _ in range(count)) for bucket in range(len(epoch.buckets))]
+        for bucket, steps in calls:
+            begin = begins[bucket] * epoch.rows_per_step
+            begins[bucket] += steps
+            yield Call(steps, next(iterators[bucket]), epoch.buckets[bucket].at(slice(begin, begins[bucket] * epoch.rows_per_step)))
+
+
+def _iterator(strategy, epoch: Epoch, rows: Rows, first: int, steps: int, accumulate: int):
+    """Over the rows of these steps of a bucket."""
+    some = rows.at(slice(first * epoch.rows_per_step, (first + steps) * epoch.rows_per_step))
+    return iter(distribute(strategy, some, epoch.rows_per_step, accumulate=accumulate))
+
+
+def _grouped(calls: list[int], most: int) -> list[tuple[int, int]]:
+    """(steps, host calls) of blocks of at most ``most`` steps, or of one host call. calls: the steps of each host call."""
+    groups: list[tuple[int, int]] = []
+    for steps in calls:
+        if groups and groups[-1][0] + steps <= most:
+            groups[-1] = groups[-1][0] + steps, groups[-1][1] + 1
+        else:
+            groups.append((steps, 1))
+    return groups
 
 
 def split_calls(order: np.ndarray, first: int, *, most: int, stops: Collection[int] = ()) -> list[tuple[int, int]]:
@@ -264,12 +368,12 @@ def split_calls(order: np.ndarray, first: int, *, most: int, stops: Collection[i
     return calls
 
 
-def distribute(strategy, rows: Batch, rows_per_step: int, *, first_step: int = 0, accumulate: int = 1):
+def distribute(strategy, rows: Batch | Rows, rows_per_step: int, *, first_step: int = 0, accumulate: int = 1):
     """Rows -> a distributed tf.data.Dataset whose elements are a Batch of tensors, int32 [rows per replica, row length].
 
     The dataset is endless: take as many elements as there are steps. Each step's rows are split evenly over the replicas in order, a
-    remainder (also of ``accumulate`` micro-batches) is filled with rows of padding; an input pipeline (one per worker host) reads its own
-    replicas' rows only.
+    remainder (also of ``accumulate`` micro-batches) is filled with rows of padding; an input pipeline (one per worker host) fills and reads
+    its own replicas' rows only.
     """
     import tensorflow as tf
 
@@ -277,20 +381,23 @@ def distribute(strategy, rows: Batch, rows_per_step: int, *, first_step: int = 0
     fixed = tf.data.Options()
     fixed.autotune.enabled = False
     replicas = strategy.num_replicas_in_sync
-    missing = -rows_per_step % (replicas * accumulate)
-
-    def by_replica(field, empty):
-        steps = field.reshape(-1, rows_per_step, field.shape[1])[first_step:]
-        if missing:
-            steps = np.pad(steps, [(0, 0), (0, missing), (0, 0)], constant_values=empty)
-        return steps.reshape(len(steps), replicas, -1, field.shape[1])
-
-    fields = Batch(*map(by_replica, rows, EMPTY))
+    share = -(-rows_per_step // (replicas * accumulate)) * accumulate  # rows of a replica in a step
+    steps = np.arange(first_step, rows.shape[0] // rows_per_step)
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
         local = replicas // context.num_input_pipelines
-        mine = slice(context.input_pipeline_id * local, (context.input_pipeline_id + 1) * local)
-        elements = fields.map(lambda field: np.ascontiguousarray(field[:, mine]).reshape(-1, *field.shape[2:]))
+        first = min(rows_per_step, context.input_pipeline_id * local * share)
+        end = min(rows_per_step, first + local * share)
+        mine = rows.take((steps[:, None] * rows_per_step + np.arange(first, end)).reshape(-1))
+
+        def by_replica(field, empty):
+            field = field.reshape(len(steps), end - first, rows.shape[1])
+            missing = local * share - (end - first)
+            if missing:
+                field = np.pad(field, [(0, 0), (0, missing), (0, 0)], constant_values=empty)
+            return field.reshape(-1, share, rows.shape[1])
+
+        elements = Batch(*map(by_replica, mine, EMPTY))
         # Endless, because several workers would otherwise agree before each step on whether all have data left, with shapes unknown.
         return tf.data.Dataset.from_tensor_slices(elements).repeat().prefetch(2).with_options(fixed)
 

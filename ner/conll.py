@@ -7,12 +7,13 @@ A blank line ends a sentence. A ``-DOCSTART-`` line, or CoNLL-U's comment ``# ne
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NoReturn
 
 from ner.errors import InputError
-from ner.sentences import InvalidSentence, Sentence, all_or_none, is_tag, valid_tag, valid_word
+from ner.sentences import MANY, InvalidSentence, Sentence, all_or_none, is_tag, valid_tag, valid_word
 
 _ID = re.compile(r"-DOCSTART-[ \t]+\((.+)\)|#[ \t]+newdoc[ \t]+id[ \t]*=[ \t]*(.+)")
 _NOT_A_WORD = re.compile(r"[ \t\r\n]|\A\ufeff|\A-DOCSTART-\Z")
@@ -22,35 +23,69 @@ _columns = re.compile(r"[^ \t]+").findall
 
 
 def read(
-    text: str, path: Path, word_column: int | None = None, tag_column: int | None = None, places: list[tuple[int, int]] | None = None
-) -> list[Sentence]:
+    text: Iterable[str],
+    path: Path,
+    word_column: int | None = None,
+    tag_column: int | None = None,
+    places: list[tuple[int, int]] | None = None,
+) -> Iterator[Sentence]:
     """The sentences of a text. ``word_column`` and ``tag_column`` count from 1; None is the first and the last column. ``places`` is given
     where each word's tag is: its line, from 1, and its column, from 0.
+
+    A document without an id gets its number, from 1. Sentences before the first start of a document are document 0.
+
+    Args:
+        text: the lines, as often as they are asked for.
 
     Raises:
         InputError: a line is not valid. ``path`` is the file that the message names.
     """
-    rows = [row.rstrip("\r") for row in text.split("\n")]
-    sentences: list[Sentence] = []
-    documents: list[tuple[int, str]] = []  # for each line that starts one: the sentences before it; the id, "" for none
+    columns = word_column, tag_column
+    likely = any(row.startswith(("-DOCSTART-", "#", " ", "\t")) for row in text)
+    marked = likely and any(isinstance(item, str) for item in _items(text, path, *columns))
+    number, name = 0, ""
+    ids: set[str] = set()  # of documents, and their numbers where they have none
+    numbers: set[str] = set()
+    for item in _items(text, path, *columns, places):
+        if isinstance(item, str):
+            number, name = number + 1, item
+        elif marked:
+            document = name or str(number)
+            (ids if name else numbers).add(document)
+            yield item._replace(document=document)
+        else:
+            yield item
+    if both := numbers & ids:
+        what = f"{min(both)!r} is the id of a document, and the number of another that has no id"
+        raise InputError(what, hint="give all documents an id, or none", path=path)
+
+
+def _items(
+    text: Iterable[str], path: Path, word_column: int | None, tag_column: int | None, places: list[tuple[int, int]] | None = None
+) -> Iterator[Sentence | str]:
+    """The sentences, and where a document starts its id, "" for none."""
     words: list[str] = []
     tags: list[str] = []
     known_words: dict[str, str] = {}  # checked once; all copies of a word share one str object
     known_tags: dict[str, str] = {}
-    width = word_at = tag_at = 0
-    expected = _width(rows)
-    for line, row in enumerate(rows, 1):
+    width = word_at = tag_at = count = 0
+    counts = word_column is None  # whether the words of all sentences so far are 1, 2, 3, ...
+    expected = _width(_rows(text))
+    for line, (row, following) in enumerate(pairwise(chain(_rows(text), [""])), 1):
         if "\r" in row:
             raise InputError("a carriage return inside a line", hint="end all lines the same way", path=path, line=line)
         fields = _columns(row)
         if not fields or fields[0] == "-DOCSTART-":
+            if words:
+                count, counts = count + 1, counts and _counts(words)
+                yield Sentence(words, tags)
             words, tags = [], []
             if fields:
-                documents.append((len(sentences), _id(row)))
+                yield _id(row)
             continue
         if fields[0] == "#" and not words and _is_comment(fields, expected, path, line):
             if fields[1] == "newdoc":
-                documents.append((len(sentences), _id(row)))
+                yield _id(row)
             continue
         if len(fields) != width:
             if width or len(fields) == 1:
@@ -58,24 +93,31 @@ def read(
             width = len(fields)
             word_at, tag_at = _positions(width, word_column, tag_column, path, line)
         word, tag = fields[word_at], fields[tag_at]
-        if word_at and _is_extra(fields[0], tag, rows[line : line + 1], path, line):
+        if word_at and _is_extra(fields[0], tag, following, path, line):
             continue
         if word not in known_words:
+            if len(known_words) >= MANY:
+                known_words = {}
             known_words[word] = valid_word(word, path, line)
         if tag not in known_tags:
             known_tags[tag] = valid_tag(tag, path, line)
-        if not words:
-            sentences.append(Sentence(words, tags))
         words.append(known_words[word])
         tags.append(known_tags[tag])
         if places is not None:
             places.append((line, tag_at))
-    if word_column is None and width > 2 and sentences and all(map(_counts, sentences)):
+    if words:
+        count, counts = count + 1, counts and _counts(words)
+        yield Sentence(words, tags)
+    if counts and width > 2 and count:
         raise InputError("the first column counts the words", hint="say where they are: --word-column 2", path=path)
-    return _in_documents(sentences, documents, path)
 
 
-def _width(rows: list[str]) -> int:
+def _rows(text: Iterable[str]) -> Iterator[str]:
+    """The lines without their ends."""
+    return (row.removesuffix("\n").rstrip("\r") for row in text)
+
+
+def _width(rows: Iterable[str]) -> int:
     """The number of columns of the first line that can only be a word's; 0 if there is none."""
     found = (fields for row in rows if (fields := _columns(row)) and fields[0] not in ("#", "-DOCSTART-"))
     return len(next(found, []))
@@ -110,7 +152,7 @@ def _is_comment(fields: list[str], width: int, path: Path, line: int) -> bool:
     return True
 
 
-def _is_extra(index: str, tag: str, following: list[str], path: Path, line: int) -> bool:
+def _is_extra(index: str, tag: str, following: str, path: Path, line: int) -> bool:
     """Whether a line is no word, by the first column of CoNLL-U: an empty node (``8.1``), or a multiword token (``1-2``).
 
     The words of a multiword token follow in lines of their own, so its own tag must not open an entity.
@@ -118,7 +160,7 @@ def _is_extra(index: str, tag: str, following: list[str], path: Path, line: int)
     if _EMPTY_NODE.fullmatch(index):
         return tag == "_"
     match = _MULTIWORD.fullmatch(index)
-    if not match or not any(_columns(row)[:1] == [match[1]] for row in following):
+    if not match or _columns(following)[:1] != [match[1]]:
         return False
     if tag not in ("_", "O"):
         hint = "tag the words in the lines after it, and write _ here"
@@ -126,8 +168,8 @@ def _is_extra(index: str, tag: str, following: list[str], path: Path, line: int)
     return True
 
 
-def _counts(sentence: Sentence) -> bool:
-    return sentence.words == [str(number) for number in range(1, len(sentence.words) + 1)]
+def _counts(words: list[str]) -> bool:
+    return words == [str(number) for number in range(1, len(words) + 1)]
 
 
 def _refuse_columns(found: int, width: int, path: Path, line: int) -> NoReturn:
@@ -140,22 +182,6 @@ def _id(row: str) -> str:
     """The document's id on a line that starts one; "" for none."""
     match = _ID.fullmatch(row.strip(" \t"))
     return (match[1] or match[2]) if match else ""
-
-
-def _in_documents(sentences: list[Sentence], starts: list[tuple[int, str]], path: Path) -> list[Sentence]:
-    """The sentences with their documents. ``starts``: how many sentences stand before each document's first, and its id, "" for none.
-
-    A document without an id gets its number, from 1. Sentences before the first start are document 0.
-    """
-    if not starts:
-        return sentences
-    ends = [*(count for count, _ in starts), len(sentences)]
-    parts = zip(["", *(name for _, name in starts)], pairwise([0, *ends]), strict=True)
-    used = [(number, name, sentences[start:end]) for number, (name, (start, end)) in enumerate(parts) if start < end]
-    if both := {str(number) for number, name, _ in used if not name} & {name for _, name, _ in used}:
-        what = f"{min(both)!r} is the id of a document, and the number of another that has no id"
-        raise InputError(what, hint="give all documents an id, or none", path=path)
-    return [sentence._replace(document=name or str(number)) for number, name, part in used for sentence in part]
 
 
 def lines(sentence: Sentence, number: int, before: str | None) -> str:

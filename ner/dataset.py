@@ -6,18 +6,18 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from ner import cache, formats, hub, shards, tagset
 from ner.batches import Targets
 from ner.config import READING_KEYS, Config, load_toml
+from ner.corpus import Sentences
 from ner.errors import InputError
 from ner.files import sha256
-from ner.sentences import SPLITS, Sentence, conflicts, interned, split
-from ner.wordpieces import Windows, WordPieces, document_bounds
+from ner.sentences import SPLITS, Sentence, conflicts, content_hash, split
+from ner.wordpieces import Windows, WordPieces
 
 if TYPE_CHECKING:
     from ner.pretrained import Pretrained
@@ -57,47 +57,40 @@ def _recorded(config: Config) -> str | None:
     return data if then and now and now.revision is None and then[:2] == now[:2] else None
 
 
-def read(
-    path: str, config: Config, say: Callable[[str], None], files: Iterable[str] = (), tag_names: tuple[str, ...] = ()
-) -> list[Sentence]:
+def read(path: str, config: Config, say: Callable[[str], None], files: Iterable[str] = (), tag_names: tuple[str, ...] = ()) -> Sentences:
     """The sentences of one file in IOB2, or of the several ``files`` that ``path`` then stands for; kept in the cache under their hash.
 
     ``say`` is told if tags were converted, and how many sentences occur more than once with different tags. ``tag_names``: what numbers
     in Parquet files stand for.
     """
     files = list(files) or [path]
+    sources: list[bytes] | None = None
 
-    def parse() -> tuple[list[str], list[Sentence]]:
-        return _in_iob2([sentence for file in files for sentence in _in_file(file, len(files), config, tag_names)], path)
+    def make() -> cache.Made:
+        sentences, scheme = tagset.to_iob2((s for file in files for s in _in_file(file, len(files), config, tag_names)), path)
+        notes = [f"tags converted from {scheme} to IOB2"] if scheme != "IOB2" else []
+        if number := conflicts(sentences):
+            notes.append(f"sentences that occur more than once with different tags: {number}")
+        return sentences.arrays, {"notes": notes, "names": sentences.names}
 
     if all(Path(file).is_file() for file in files):
         # Of several files the names become part of the documents' (_in_file); of one only the suffix matters.
         names = [Path(file).name if len(files) > 1 else Path(file).suffixes for file in files]
-        settings = json.dumps([names, _reading(config), tag_names])
-        sources = [*map(_content, files), settings.encode()]
-        notes, sentences = cache.remembered("corpus", sources, parse, _dump, _load)
-    else:  # a pipe can be read only once; a file that does not exist is refused by the reader
-        notes, sentences = parse()
-    for note in notes:
+        sources = [*map(_content, files), json.dumps([names, _reading(config), tag_names]).encode()]
+    # A pipe can be read only once, so it is not kept; a file that does not exist is refused by the reader.
+    arrays, facts, checksum = cache.mapped("corpus", sources, make)
+    for note in facts["notes"]:
         say(f"{path}: {note}")
-    return sentences
+    return Sentences(arrays, facts["names"], checksum)
 
 
 def _in_file(file: str, of: int, config: Config, tag_names: tuple[str, ...]) -> Iterator[Sentence]:
     """The sentences of one of several files."""
-    for sentence in formats.read(file, **_reading(config), tag_names=tag_names):
+    for sentence in formats.stream(file, **_reading(config), tag_names=tag_names):
         # Each text file may count its documents from 1; a Parquet file's ids are those of the whole corpus.
         if of > 1 and sentence.document and (config.documents == "file" or not file.endswith(".parquet")):
             sentence = sentence._replace(document=f"{Path(file).name} {sentence.document}")
         yield sentence
-
-
-def _in_iob2(sentences: list[Sentence], path: str) -> tuple[list[str], list[Sentence]]:
-    sentences, scheme = tagset.to_iob2(sentences, path)
-    notes = [f"tags converted from {scheme} to IOB2"] if scheme != "IOB2" else []
-    if number := conflicts(sentences):
-        notes.append(f"sentences that occur more than once with different tags: {number}")
-    return notes, sentences
 
 
 def _reading(config: Config) -> dict[str, Any]:
@@ -113,15 +106,35 @@ def _content(path: str) -> bytes:
         return b""
 
 
-def _dump(value: tuple[list[str], list[Sentence]]) -> bytes:
-    """JSON Lines: the notes, then one sentence per line."""
-    notes, sentences = value
-    return b"\n".join(json.dumps(line).encode() for line in (notes, *sentences))
+def _kept(kind: str, sentences: Sentences, make: Callable[[], cache.Made], *more: str) -> cache.Stored:
+    """What ``make()`` gives for these sentences, kept in the cache. more: what it depends on besides."""
+    return cache.mapped(kind, [text.encode() for text in (sentences.key, *more)] if sentences.key else None, make)
 
 
-def _load(content: bytes) -> tuple[list[str], list[Sentence]]:
-    notes, *lines = content.split(b"\n")
-    return json.loads(notes), [interned(Sentence(*json.loads(line))) for line in lines]
+def _split(sentences: Sentences, config: Config, fractions: tuple[float, ...], path: str) -> dict[str, Sentences]:
+    """``sentences.split``, kept in the cache."""
+
+    def make() -> cache.Made:
+        return dict(split(sentences, seed=config.split_seed, fractions=fractions, path=path)), {}
+
+    asked = f"{config.split_seed} {fractions}"
+    parts = _kept("split", sentences, make, asked).arrays
+    return {name: sentences.chosen(numbers, f"{name} of {asked}") for name, numbers in parts.items()}
+
+
+def _fact(kind: str, sentences: Sentences, find: Callable[[], Any], *more: str) -> Any:
+    """What ``find()`` says of these sentences, which JSON can hold, kept in the cache. more: what it depends on besides."""
+    return _kept(kind, sentences, lambda: ({}, {"found": find()}), *more).facts["found"]
+
+
+def kept_hash(sentences: Sentences) -> str:
+    """``sentences.content_hash``, kept in the cache."""
+    return _fact("hash", sentences, lambda: content_hash(sentences))
+
+
+def _tags_of(sentences: Sentences) -> list[str]:
+    """The tags that occur, sorted, kept in the cache."""
+    return _fact("tags", sentences, lambda: sorted(sentences.distinct_tags))
 
 
 class _Source(NamedTuple):
@@ -132,20 +145,20 @@ class _Source(NamedTuple):
     tag_names: tuple[str, ...] = ()
 
 
-def load(config: Config, say: Callable[[str], None], wanted: Iterable[str] = SPLITS) -> dict[str, list[Sentence]]:
+def load(config: Config, say: Callable[[str], None], wanted: Iterable[str] = SPLITS) -> dict[str, Sentences]:
     """The splits of a resolved configuration: ``train``, ``validation`` and ``test``, those of them that it has.
 
     A single file is split by a hash. Of a folder or a dataset on the hub only those splits are read that are ``wanted``. If it has no
     validation split, a tenth of its training split becomes one.
     """
     if config.data and not has_splits(config.data):
-        return split(read(config.data, config, say), seed=config.split_seed, path=config.data)
+        return _split(read(config.data, config, say), config, (0.8, 0.1, 0.1), config.data)
     wanted = set(wanted)
     sources = _on_hub(config, wanted) if hub.is_name(config.data) else _given(config, wanted, say)
     splits = {name: read(source.name, config, say, source.files, source.tag_names) for name, source in sources.items()}
     if "train" in splits and "validation" not in splits:
         where = str(config.data)
-        parts = split(splits["train"], seed=config.split_seed, fractions=(0.9, 0.1), path=where)
+        parts = _split(splits["train"], config, (0.9, 0.1), where)
         say(f"{where}: no validation split; a tenth of training became one, by a hash")
         splits |= parts
     return {name: splits[name] for name in SPLITS if name in splits}
@@ -215,7 +228,7 @@ class Data:
         targets: the training sentences' tags.
     """
 
-    splits: dict[str, list[Sentence]]
+    splits: dict[str, Sentences]
     tags: tagset.TagSet
     pieces: WordPieces
     train: Windows
@@ -238,16 +251,16 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
     if "train" not in splits:
         raise InputError(f"has no training split, only {', '.join(splits)}", hint="give --train and --validation", path=config.data)
     check_trainable(splits, config, say)
-    if config.context == "document" and not has_neighbours(splits["validation"]):
+    documents = config.context == "document"
+    if documents and not has_neighbours(splits["validation"]):
         say("warning: no sentence of the validation split has a neighbour in its document, so it is scored without context")
     longest = encoder.shape.longest_row
     if config.row_length and config.row_length > longest:
         raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
-    tags = tagset.TagSet.fit(splits["train"])
+    tags = tagset.TagSet.fit(_tags_of(splits["train"]))
     pieces = told_of_case(WordPieces.load(encoder), config.case, encoder, splits["train"], say)
-    documents = {name: [s.document for s in sentences] if config.context == "document" else None for name, sentences in splits.items()}
-    train = pieces.encode_cached([s.words for s in splits["train"]], config.row_length, longest, documents=documents["train"], whole=True)
-    validation = pieces.encode_cached([s.words for s in splits["validation"]], train.row_length, documents=documents["validation"])
+    train = pieces.encode_cached(splits["train"], config.row_length, longest, documents=documents, whole=True)
+    validation = pieces.encode_cached(splits["validation"], train.row_length, documents=documents)
     if cut := train.cut_words + validation.cut_words:
         limit = (train.row_length - 2) // 2
         hint = "a larger --row-length reads more of them"
@@ -259,11 +272,11 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
     )
     for warning in filter(None, (scarcity(splits), misfit(train, pieces.unk))):
         say(warning)
-    targets = Targets(tags.encode([s.tags for s in splits["train"]]), config.label_pieces)
-    return Data(splits, tags, pieces, train, validation, targets)
+    targets = _kept("targets", splits["train"], lambda: ({"tag_ids": tags.encode(splits["train"])}, {}), json.dumps(tags.names))
+    return Data(splits, tags, pieces, train, validation, Targets(targets.arrays["tag_ids"], config.label_pieces))
 
 
-def scarcity(splits: dict[str, list[Sentence]]) -> str:
+def scarcity(splits: dict[str, Sentences]) -> str:
     """A warning of too few training sentences; "" if there are more."""
     if len(splits["train"]) >= FEW:
         return ""
@@ -274,9 +287,7 @@ def scarcity(splits: dict[str, list[Sentence]]) -> str:
 
 def misfit(windows: Windows, unknown: int) -> str:
     """A warning that the encoder was hardly trained on such text; "" if it seems to fit. unknown: the piece of what it cannot read."""
-    read = windows.words >= 0
-    pieces, total = np.count_nonzero(read), max(windows.num_words, 1)
-    lost = len(np.unique(windows.words[read & (windows.pieces == unknown)]))
+    pieces, lost, total = windows.count_pieces(), len(windows.words_with(unknown)), max(windows.num_words, 1)
     if lost > MANY_UNKNOWN * total:
         what = f"the encoder cannot read {lost / total:.1%} of the words"
     elif pieces > MANY_PIECES * total:
@@ -286,11 +297,11 @@ def misfit(windows: Windows, unknown: int) -> str:
     return f"warning: {what}; for another language, script or field choose another --encoder (docs/encoders.md)"
 
 
-def told_of_case(
-    pieces: WordPieces, asked: bool | None, encoder: Pretrained, train: list[Sentence], say: Callable[[str], None]
-) -> WordPieces:
+def told_of_case(pieces: WordPieces, asked: bool | None, encoder: Pretrained, train: Sentences, say: Callable[[str], None]) -> WordPieces:
     """The tokenizer that tells capitals, if that is asked for (``--case``), or if nothing is and the corpus calls for it."""
-    if not (asked or pieces.lacks_case([s.words for s in train])):
+
+    tokenizer = pieces.tokenizer.to_str()
+    if not (asked or _fact("case", train, lambda: pieces.lacks_case(s.words for s in train), tokenizer)):
         return pieces
     told = pieces.with_case(encoder.shape.vocab_size)
     if told is None and asked:
@@ -300,19 +311,19 @@ def told_of_case(
     return pieces if told is None or asked is False else told
 
 
-def check_trainable(splits: dict[str, list[Sentence]], config: Config, say: Callable[[str], None]) -> None:
+def check_trainable(splits: dict[str, Sentences], config: Config, say: Callable[[str], None]) -> None:
     """Refuse a training set that nothing can be learnt from; warn of tags that only the other splits have, or refuse them too."""
     where = config.train or config.data
     train = splits["train"]
     if len(train) < 2:
         raise InputError(f"{len(train)} training sentence", path=where, hint="train on at least two")
-    if all(tag == "O" for sentence in train for tag in sentence.tags):
+    known = tagset.TagSet.fit(_tags_of(train))
+    if known.names == ("O",):
         raise InputError("the training sentences have no entity, only O tags", path=where, hint="annotate some entities")
     if config.context == "document" and not has_neighbours(train):
         hint = "give a corpus that marks its documents, --documents file, or --context sentence"
         raise InputError("--context document, and no training sentence has a neighbour in its document", path=where, hint=hint)
-    known = tagset.TagSet.fit(train)
-    unseen = {name: tagset.unseen(known, splits[name]) for name in SPLITS[1:] if name in splits}
+    unseen = {name: tagset.unseen(known, _tags_of(splits[name])) for name in SPLITS[1:] if name in splits}
     lacking = [f"{name} has {', '.join(tags)}" for name, tags in unseen.items() if tags]
     if lacking and config.unseen_tags == "refuse":
         hint = "add training sentences with them, or --unseen-tags missed scores their entities as missed"
@@ -321,6 +332,6 @@ def check_trainable(splits: dict[str, list[Sentence]], config: Config, say: Call
         say(f"warning: tags that training lacks: {'; '.join(lacking)}; their entities count as missed")
 
 
-def has_neighbours(sentences: list[Sentence]) -> bool:
+def has_neighbours(sentences: Sentences) -> bool:
     """Whether two adjacent sentences are of one document."""
-    return len(document_bounds([s.document for s in sentences])) <= len(sentences)
+    return any(before == name != "" for before, name in pairwise(sentences.documents()))

@@ -37,8 +37,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
 from ner import conll, files, parquet, spans
 from ner.errors import InputError
-from ner.sentences import FORBIDDEN, InvalidSentence, Sentence, all_or_none, check, interned, valid_tag, valid_word
+from ner.sentences import FORBIDDEN, MANY, InvalidSentence, Sentence, all_or_none, check, interned, valid_tag, valid_word
 
+Lines = Iterable[str]
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"} | dict.fromkeys(
     (".conll", ".conll03", ".conllu", ".conllup", ".txt", ".tsv", ".bio", ".iob", ".iob1", ".iob2", ".bioes", ".iobes", ".bilou"), "conll"
 )
@@ -47,9 +48,23 @@ _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz", b"\x28\
 _CSV_COLUMNS = ("Sentence #", "Word", "Tag")
 _DOCUMENT = ("document_id", "doc_id")  # the names of the csv column and the JSON key
 
+CHUNK = 2**20  # characters that are read at a time
+
 # cp1252 leaves five bytes undefined (81 8d 8f 90 9d). They become the C1 control characters of the same number, as in the WHATWG's
 # windows-1252, so that every byte string can be read.
-CP1252 = "".join(bytes([i]).decode("cp1252", "ignore") or chr(i) for i in range(256))
+C1 = "ner-cp1252"
+
+
+def _undefined(error: UnicodeError) -> tuple[str | bytes, int]:
+    """The error handler ``C1``, of both ways."""
+    if isinstance(error, UnicodeDecodeError):
+        return chr(error.object[error.start]), error.start + 1
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] in "\x81\x8d\x8f\x90\x9d":
+        return error.object[error.start].encode("latin-1"), error.start + 1
+    raise error
+
+
+codecs.register_error(C1, _undefined)
 
 
 def read(
@@ -62,7 +77,22 @@ def read(
     tag_column: int | None = None,
     tag_names: Sequence[str] = (),
 ) -> list[Sentence]:
-    """All sentences of a file, in its order.
+    """All sentences of a file, in its order: `stream` as a list."""
+    columns = {"word_column": word_column, "tag_column": tag_column}
+    return list(stream(path, format=format, encoding=encoding, documents=documents, **columns, tag_names=tag_names))
+
+
+def stream(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    encoding: str | None = None,
+    documents: str = "marked",
+    word_column: int | None = None,
+    tag_column: int | None = None,
+    tag_names: Sequence[str] = (),
+) -> Iterator[Sentence]:
+    """The sentences of a file, in its order, one by one: memory does not hold the file.
 
     Args:
         path: the file.
@@ -82,12 +112,15 @@ def read(
         sentences = parquet.read(path, tag_names)
     else:
         sentences = _read_text(path, format, encoding, word_column, tag_column)
-    if not sentences:
+    empty = True
+    for sentence in sentences:
+        yield sentence._replace(document="1") if documents == "file" else sentence
+        empty = False
+    if empty:
         raise InputError("holds no sentence", hint="give a file with at least one annotated sentence", path=path)
-    return [sentence._replace(document="1") for sentence in sentences] if documents == "file" else sentences
 
 
-def _read_text(path: Path, format: str | None, encoding: str | None, word_column: int | None, tag_column: int | None) -> list[Sentence]:
+def _read_text(path: Path, format: str | None, encoding: str | None, word_column: int | None, tag_column: int | None) -> Iterator[Sentence]:
     text, name = text_of(path, format, encoding)
     if name == "conll":
         return conll.read(text, path, word_column, tag_column)
@@ -96,9 +129,9 @@ def _read_text(path: Path, format: str | None, encoding: str | None, word_column
     return FORMATS[name][0](text, path)
 
 
-def text_of(path: Path, format: str | None, encoding: str | None) -> tuple[str, str]:
+def text_of(path: Path, format: str | None, encoding: str | None) -> tuple[Text, str]:
     """The text of a file that is not Parquet, and the name of its format."""
-    text = _text(path, encoding)
+    text = Text(path, encoding)
     name = _format_of(path, format)
     if format is None and name == "jsonl" and spans.is_record(next(objects(text, path))[1]):
         name = "spans"
@@ -183,38 +216,115 @@ def is_gzip(path: Path) -> bool:
 # --- bytes -> text ----------------------------------------------------------------------------------------------------
 
 
-def _text(path: Path, encoding: str | None) -> str:
-    """The text of a file: not empty, without a byte order mark. If its lines end with carriage returns alone, they become line feeds."""
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise InputError(what, hint="give an existing file that you may read", path=path) from None
-    if is_gzip(path):
-        data = unpacked(data, path)
-    for magic, name in _PACKED.items():
-        if data.startswith(magic):
-            hint = "unpack it and give the file inside" + (", or add .gz to its name" if name == "gzip" else "")
-            raise InputError(f"is a {name} file, not text", hint=hint, path=path)
-    text = (_guess(data, path) if encoding is None else _decode(data, path, encoding)).removeprefix("\ufeff")
-    if not text.strip():
-        raise InputError("is empty", hint="give a file with at least one annotated sentence", path=path)
-    if bad := FORBIDDEN.search(text):
-        raise InputError(
-            "holds a NUL character" if bad.group() == "\0" else "holds an unpaired surrogate",
-            hint="the file may be binary, damaged or in another encoding (see --encoding)",
-            path=path,
-            line=text.count("\n", 0, bad.start()) + 1,
-        )
-    return text if "\n" in text else text.replace("\r", "\n")
+class Text:
+    """The text of a file, which is checked as a whole and then read line by line, each time anew: memory holds a piece of it.
 
+    It is not empty and has no byte order mark. If its lines end with carriage returns alone, they become line feeds.
+    """
 
-def unpacked(data: bytes, path: Path) -> bytes:
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
+    def __init__(self, path: Path, encoding: str | None):
+        """Raises InputError if the file cannot be read or is not text. A pipe is read into memory, because it can be read once only."""
+        self.path = path
+        self.source: Path | bytes = path
+        self.decoded: str | None = None  # where it cannot be read line by line
+        try:
+            if not path.is_file():
+                self.source = path.read_bytes()
+            with self._bytes() as file:
+                start = file.read(8)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            self._refuse_gzip(error)
+        except (OSError, ValueError) as error:
+            what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+            raise InputError(what, hint="give an existing file that you may read", path=path) from None
+        for magic, name in _PACKED.items():
+            if start.startswith(magic):
+                hint = "unpack it and give the file inside" + (", or add .gz to its name" if name == "gzip" else "")
+                raise InputError(f"is a {name} file, not text", hint=hint, path=path)
+        try:
+            self._set_encoding(encoding, start)
+        except (OSError, EOFError, zlib.error) as error:
+            self._refuse_gzip(error)
+
+    def __iter__(self) -> Iterator[str]:
+        """The lines, each with its line feed, which the last one may lack."""
+        with self._open(self.newline) as file:
+            yield next(file, "").removeprefix("\ufeff")
+            yield from file
+
+    def _bytes(self) -> Any:
+        source = self.source if isinstance(self.source, Path) else io.BytesIO(self.source)
+        return gzip.open(source) if is_gzip(self.path) else source.open("rb") if isinstance(source, Path) else source
+
+    def _open(self, newline: str | None = "\n") -> io.TextIOBase:
+        """newline: what ends a line (of io.TextIOWrapper)."""
+        if self.decoded is not None:
+            return io.StringIO(self.decoded, newline=newline)
+        return io.TextIOWrapper(self._bytes(), self.encoding, self.errors, newline)
+
+    def _refuse_gzip(self, error: Exception) -> NoReturn:
         hint = "fetch it again, or give the unpacked file"
-        raise InputError(f"is not a whole gzip file ({error})", hint=hint, path=path) from None
+        raise InputError(f"is not a whole gzip file ({error})", hint=hint, path=self.path) from None
+
+    def _set_encoding(self, encoding: str | None, start: bytes) -> None:
+        """Find the encoding, and read the whole text once."""
+        self.encoding, self.errors = encoding or "utf-8", "strict"
+        try:
+            self._check()
+        except InputError:
+            raise
+        except UnicodeError:
+            if encoding is None:
+                self._guess(start)
+            else:  # what is read at once may be valid all the same: UTF-16 without a byte order mark
+                self.decoded = _decode(self.content(), self.path, encoding)
+            self._check()
+        except (LookupError, ValueError):  # an unknown codec, one that is not for text, or a name with a NUL in it
+            hint = "name one that Python knows, such as utf-8, cp1252 or utf-16"
+            raise InputError(f"{encoding!r} is not a text encoding", hint=hint, path=self.path) from None
+
+    def _check(self) -> None:
+        """Read the whole text: whether there is any, and a line feed in it."""
+        line, empty, fed, bad = 1, True, False, None
+        with self._open() as file:
+            chunk = file.read(1).removeprefix("\ufeff") + file.read(CHUNK)
+            while chunk:
+                if bad is None and (found := FORBIDDEN.search(chunk)):  # said at the end: a wrong encoding goes before
+                    bad = found.group(), line + chunk.count("\n", 0, found.start())
+                feeds = chunk.count("\n")
+                line, empty, fed = line + feeds, empty and not chunk.strip(), fed or feeds > 0
+                chunk = file.read(CHUNK)
+        if empty:
+            raise InputError("is empty", hint="give a file with at least one annotated sentence", path=self.path)
+        if bad:
+            what = "holds a NUL character" if bad[0] == "\0" else "holds an unpaired surrogate"
+            hint = "the file may be binary, damaged or in another encoding (see --encoding)"
+            raise InputError(what, hint=hint, path=self.path, line=bad[1])
+        self.newline = "\n" if fed else None
+
+    def _guess(self, start: bytes) -> None:
+        """cp1252, as it is not UTF-8. A file that is mostly valid UTF-8 is refused: it is damaged UTF-8 rather than cp1252."""
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError("is UTF-16 text", hint="save it as UTF-8 or give --encoding utf-16", path=self.path)
+        self.errors, damaged, valid = "replace", 0, 0
+        with self._open() as file:
+            while chunk := file.read(CHUNK):
+                damaged += chunk.count("\ufffd")
+                valid += len(re.findall(r"[^\x00-\x7f\ufffd]", chunk))
+        if valid > damaged:
+            data = self.content()
+            try:
+                data.decode()
+            except UnicodeDecodeError as error:
+                what = f"byte 0x{data[error.start]:02x} breaks a file that is otherwise UTF-8"
+                line = data.count(b"\n", 0, error.start) + 1
+                raise InputError(what, hint="repair it or name its --encoding", path=self.path, line=line) from None
+        self.encoding, self.errors = "cp1252", C1
+
+    def content(self) -> bytes:
+        """The bytes of the file, unpacked."""
+        with self._bytes() as file:
+            return file.read()
 
 
 def _decode(data: bytes, path: Path, encoding: str) -> str:
@@ -225,36 +335,17 @@ def _decode(data: bytes, path: Path, encoding: str) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         hint = "name another --encoding, or none to have it detected"
         raise InputError(what, hint=hint, path=path, line=line) from None
-    except (LookupError, ValueError):  # an unknown codec, one that is not for text, or a name with a NUL in it
-        hint = "name one that Python knows, such as utf-8, cp1252 or utf-16"
-        raise InputError(f"{encoding!r} is not a text encoding", hint=hint, path=path) from None
-
-
-def _guess(data: bytes, path: Path) -> str:
-    """UTF-8, or else cp1252. A file that is mostly valid UTF-8 is refused: it is damaged UTF-8 rather than cp1252."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError("is UTF-16 text", hint="save it as UTF-8 or give --encoding utf-16", path=path)
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        lenient = data.decode("utf-8", "replace")
-        damaged = lenient.count("\ufffd")
-        if len(re.findall(r"[^\x00-\x7f\ufffd]", lenient)) > damaged:
-            what = f"byte 0x{data[error.start]:02x} breaks a file that is otherwise UTF-8"
-            line = data.count(b"\n", 0, error.start) + 1
-            raise InputError(what, hint="repair it or name its --encoding", path=path, line=line) from None
-        return codecs.charmap_decode(data, "strict", CP1252)[0]
 
 
 # --- csv: a word per row ----------------------------------------------------------------------------------------------
 
 
-def read_csv(text: str, path: Path, places: list[tuple[int, int, int]] | None = None) -> list[Sentence]:
+def read_csv(text: Lines, path: Path, places: list[tuple[int, int, int]] | None = None) -> Iterator[Sentence]:
     """``places`` is given where each word's tag is: the first and the last line of its row, from 1, and its column, from 0."""
     # Python's csv module is as fast here as pandas (0.5 s for a million rows), strict about quotes, and it counts physical lines.
-    # newline="\n" keeps every other character, \x85 and a lone \r among them, inside words.
-    rows = csv.reader(io.StringIO(text, newline="\n"), strict=True)
-    sentences: list[Sentence] = []
+    # A line ends with \n: every other character, \x85 and a lone \r among them, stays inside words.
+    rows = csv.reader(text, strict=True)
+    sentence: Sentence | None = None
     words: list[str] = []
     tags: list[str] = []
     previous = document = ""
@@ -275,6 +366,8 @@ def read_csv(text: str, path: Path, places: list[tuple[int, int, int]] | None = 
                 _refuse_row(row, width, path, line, end)
             number, word, tag = cells(row)
             if word not in known_words:
+                if len(known_words) >= MANY:
+                    known_words = {}
                 known_words[word] = valid_word(word, path, line)
             if tag not in known_tags:
                 known_tags[tag] = valid_tag(tag, path, line)
@@ -284,9 +377,11 @@ def read_csv(text: str, path: Path, places: list[tuple[int, int, int]] | None = 
                 starts = starts or number and named and named != document  # ids that start again in each document
                 document = _csv_document(named, document, bool(starts), path, line)
             if starts:
+                if sentence:
+                    yield sentence
                 words, tags = [], []
-                sentences.append(Sentence(words, tags, document))
-            elif not sentences:
+                sentence = Sentence(words, tags, document)
+            elif not sentence:
                 hint = "fill 'Sentence #' on the first row of every sentence"
                 raise InputError("the first row has no sentence id", hint=hint, path=path, line=line)
             previous = number
@@ -298,7 +393,8 @@ def read_csv(text: str, path: Path, places: list[tuple[int, int, int]] | None = 
         what = f"a row that is not CSV ({str(error).partition(' - ')[0]})"
         hint = "balance its quotes (write a quote inside a quoted field twice) and end rows with line feeds"
         raise InputError(what, hint=hint, path=path, line=end + 1) from None
-    return sentences
+    if sentence:
+        yield sentence
 
 
 def _columns(header: list[str], path: Path) -> list[int]:
@@ -362,10 +458,11 @@ def csv_cell(text: str) -> str:
 # --- jsonl and spans: a JSON object per line --------------------------------------------------------------------------
 
 
-def objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def objects(text: Lines, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON object of each line that is not blank, with the 1-based number of the line."""
-    for line, row in enumerate(text.split("\n"), 1):
-        if not row.strip(" \t\r\n"):
+    for line, row in enumerate(text, 1):
+        row = row.removesuffix("\n")
+        if not row.strip(" \t\r"):
             continue
         try:
             record = json.loads(row)
@@ -378,12 +475,12 @@ def objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, record
 
 
-def _read_jsonl(text: str, path: Path) -> list[Sentence]:
-    return [_sentence(_from_tokens, record, path, line) for line, record in objects(text, path)]
+def _read_jsonl(text: Lines, path: Path) -> Iterator[Sentence]:
+    return (_sentence(_from_tokens, record, path, line) for line, record in objects(text, path))
 
 
-def _read_spans(text: str, path: Path) -> list[Sentence]:
-    return [_sentence(spans.from_record, record, path, line) for line, record in objects(text, path) if spans.is_accepted(record)]
+def _read_spans(text: Lines, path: Path) -> Iterator[Sentence]:
+    return (_sentence(spans.from_record, record, path, line) for line, record in objects(text, path) if spans.is_accepted(record))
 
 
 def _sentence(convert: Callable[[dict[str, Any]], Sentence], record: dict[str, Any], path: Path, line: int) -> Sentence:
@@ -428,9 +525,10 @@ def _spans_line(sentence: Sentence, number: int, before: str | None) -> str:
     return json.dumps({**spans.to_record(sentence), _DOCUMENT[0]: sentence.document or None}, ensure_ascii=False) + "\n"
 
 
-# A format's functions. The first: (text, path) -> its sentences. The second: (sentence, its number from 1, the document of the sentence
-# before it or None) -> its text, or InvalidSentence if it cannot be held.
-Read = Callable[[str, Path], list[Sentence]]
+# A format's functions. The first: (lines of a file, path) -> its sentences; the lines can be read several times. The
+# second: (sentence, its number from 1, the document of the sentence before it or None) -> its text, or InvalidSentence if it
+# cannot be held.
+Read = Callable[[Lines, Path], Iterator[Sentence]]
 Write = Callable[[Sentence, int, str | None], str]
 FORMATS: dict[str, tuple[Read, Write]] = {
     "csv": (read_csv, _csv_rows),

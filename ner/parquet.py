@@ -20,7 +20,7 @@ TAGS = ("ner_tags", "tags", "labels")
 DOCUMENT = ("document_id", "doc_id")
 
 
-def read(path: Path, names: Sequence[str] = ()) -> list[Sentence]:
+def read(path: Path, names: Sequence[str] = ()) -> Iterator[Sentence]:
     """All sentences of a file, row group by row group. A row with no word and no tag is skipped.
 
     ``names`` are the tags that numbers stand for, from 0 on, where the file itself does not name them.
@@ -41,7 +41,7 @@ def read(path: Path, names: Sequence[str] = ()) -> list[Sentence]:
             _check_type(schema, words, _is_text, "a list of words", path)
             wanted = [words, tags, *([document] if document else [])]
             groups = (file.read_row_group(number, columns=wanted) for number in range(file.num_row_groups))
-            return list(_sentences(groups, words, tags, document, tag_of, path))
+            yield from _sentences(groups, words, tags, document, tag_of, path)
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise InputError(f"cannot be read as Parquet ({reason})", hint="give a whole Parquet file that you may read", path=path) from None

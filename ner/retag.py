@@ -6,11 +6,10 @@ every other byte of a file stays as it was.
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,12 @@ def retag(path: Path, output: Path, wanted: Tags, *, format: str | None, encodin
         raise InputError("Parquet is read, not written", hint="write it as jsonl first, and check that", path=path)
     if (formats.suffix_of(output), formats.is_gzip(output)) != (formats.suffix_of(path), formats.is_gzip(path)):
         raise InputError("the output has the format of the input", hint=f"end its name as {path.name} ends", path=output)
-    text, name = formats.text_of(path, format, encoding)
-    codec, mark, end = _form(text, path, encoding)
+    source, name = formats.text_of(path, format, encoding)
+    text = "".join(source)
+    codec, mark, end = _form(text, source.content(), path, encoding)
     lines = text.split("\n")
     # From the last to the first, so that the numbers of the lines before stay right.
-    for first, last, new in reversed(list(_EDITS[name](text, lines, path, wanted, columns))):
+    for first, last, new in reversed(list(_EDITS[name](source, lines, path, wanted, columns))):
         lines[first - 1 : last] = [new]
     try:
         content = _encoded("\n".join(lines), codec, mark, end)
@@ -50,9 +50,8 @@ def retag(path: Path, output: Path, wanted: Tags, *, format: str | None, encodin
         raise InputError(what, hint="name a file in a folder you may write to", path=output) from None
 
 
-def _form(text: str, path: Path, encoding: str | None) -> tuple[str, str, str]:
+def _form(text: str, data: bytes, path: Path, encoding: str | None) -> tuple[str, str, str]:
     """The encoding, byte order mark and line end that make the file's bytes of its text."""
-    data = formats.unpacked(path.read_bytes(), path) if formats.is_gzip(path) else path.read_bytes()
     for form in itertools.product([encoding] if encoding else ["utf-8", "cp1252"], ["", "\ufeff"], ["\n", "\r"]):
         try:
             if _encoded(text, *form) == data:
@@ -63,17 +62,12 @@ def _form(text: str, path: Path, encoding: str | None) -> tuple[str, str, str]:
 
 
 def _encoded(text: str, codec: str, mark: str, end: str) -> bytes:
-    text = mark + text.replace("\n", end)
-    try:
-        return text.encode(codec)
-    except UnicodeEncodeError:
-        if codec != "cp1252":
-            raise
-        return codecs.charmap_encode(text, "strict", codecs.charmap_build(formats.CP1252))[0]  # it has all 256 bytes
+    return (mark + text.replace("\n", end)).encode(codec, formats.C1 if codec == "cp1252" else "strict")
 
 
-def _changes(sentences: Sequence[Sentence], wanted: Tags, path: Path) -> Iterator[tuple[int, str]]:
+def _changes(read: Iterable[Sentence], wanted: Tags, path: Path) -> Iterator[tuple[int, str]]:
     """The number of each word whose tag changes, counted over the whole file, and its new tag in the file's scheme."""
+    sentences = list(read)
     _, scheme = tagset.to_iob2(sentences, path)
     first = 0
     for number, sentence in enumerate(sentences):
@@ -83,7 +77,7 @@ def _changes(sentences: Sequence[Sentence], wanted: Tags, path: Path) -> Iterato
         first += len(sentence.words)
 
 
-def _conll(text: str, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
+def _conll(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     places: list[tuple[int, int]] = []
     for word, tag in _changes(conll.read(text, path, *columns, places), wanted, path):
         line, column = places[word]
@@ -92,7 +86,7 @@ def _conll(text: str, lines: list[str], path: Path, wanted: Tags, columns: Colum
         yield line, line, row[:start] + tag + row[end:]
 
 
-def _csv(text: str, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
+def _csv(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     places: list[tuple[int, int, int]] = []
     for word, tag in _changes(formats.read_csv(text, path, places), wanted, path):
         first, last, column = places[word]
@@ -104,7 +98,7 @@ def _csv(text: str, lines: list[str], path: Path, wanted: Tags, columns: Columns
         yield first, last, row[:start] + new + row[end:]
 
 
-def _jsonl(text: str, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
+def _jsonl(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     records = list(formats.objects(text, path))
     _, scheme = tagset.to_iob2([Sentence(record["tokens"], record["tags"]) for _, record in records], path)
     for number, tags in sorted(wanted.items()):
@@ -112,7 +106,7 @@ def _jsonl(text: str, lines: list[str], path: Path, wanted: Tags, columns: Colum
         yield line, line, _dumped(record | {"tags": tagset.from_iob2(tags, scheme)}, lines[line - 1])
 
 
-def _spans(text: str, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
+def _spans(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     """Spans that stay keep what else they hold; new ones are in the form of the file's."""
     records = [(line, record) for line, record in formats.objects(text, path) if spans.is_accepted(record)]
     form: Any = next((record[key][0] for _, record in records if (key := spans.list_key(record)) and record[key]), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from ner import progress, run_folder, throughput
 from ner.batches import Batch, Call
 from ner.checkpoint import Checkpoints
 from ner.config import Config, to_toml
+from ner.corpus import BLOCK
 from ner.dashboard import Dashboard, validation_scalars
 from ner.dataset import Data
 from ner.errors import InputError, RunStopped
@@ -133,7 +135,7 @@ class Run:
         loss, skipped = metrics.loss, metrics.skipped
         if skipped:
             self._not_finite(call, metrics.first_skipped, skipped)
-        pieces, size = int(np.count_nonzero(call.rows.segments)), call.rows.segments.size
+        pieces, size = call.rows.num_pieces, math.prod(call.rows.shape)
         state.seconds += seconds
         state.recent_seconds += seconds
         state.recent_pieces += pieces
@@ -223,7 +225,10 @@ class Run:
 
     def _warn(self, scores: Scores, last_loss: float) -> None:
         """Warn at the end of a run that has learnt nothing."""
-        tags = np.bincount(self.data.targets.tag_ids) / max(1, len(self.data.targets.tag_ids))
+        ids = self.data.targets.tag_ids
+        parts = np.array_split(ids, 1 + len(ids) // BLOCK)
+        counts = np.sum([np.bincount(part, minlength=self.data.tags.num_tags) for part in parts], axis=0)
+        tags = counts / max(1, len(ids))
         guessing = float(-np.sum(tags[tags > 0] * np.log(tags[tags > 0])))  # the loss of always answering the tags' frequencies
         if scores.f1 == 0.0 and scores.entities:
             say("warning: validation F1 is 0: no entity was found; more epochs or another learning rate may be needed")

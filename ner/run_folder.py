@@ -16,11 +16,10 @@ import tensorflow as tf
 from ner import cache, files, pretrained
 from ner.checkpoint import Checkpoints, State, differences
 from ner.config import MAY_CHANGE_ON_RESUME, PATH_KEYS, Config, load_toml, to_toml
-from ner.dataset import Data
+from ner.dataset import Data, kept_hash
 from ner.errors import InputError
 from ner.pretrained import Pretrained
 from ner.progress import say
-from ner.sentences import content_hash
 from ner.strategy import Devices
 
 # All that a run writes into its folder; nothing else in it is ever deleted. A fork that writes more adds it here.
@@ -126,7 +125,7 @@ def hparams(config: Config) -> dict[str, bool | int | float | str]:
 def fingerprint(config: Config, data: Data, encoder: Pretrained, compute_dtype: str) -> dict:
     """What must be the same for a continued run to be the same run; JSON-ready. ``compute_dtype`` is the one that ``auto`` became."""
     kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in MAY_CHANGE_ON_RESUME}
-    contents = {f"{name} sentences": content_hash(data.splits[name]) for name in ("train", "validation")}
+    contents = {f"{name} sentences": kept_hash(data.splits[name]) for name in ("train", "validation")}
     encoder_files = {f"encoder's {name}": digest for name, digest in encoder.digests.items()}
     return {**kept, **contents, **encoder_files, "row_length": data.train.row_length, "compute_dtype": compute_dtype}
 

@@ -16,10 +16,14 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from ner.errors import InputError
 
+if TYPE_CHECKING:
+    import numpy as np  # imported where it is needed: --help needs none
+
+MANY = 100_000  # distinct words that a reader knows to be valid at a time
 SPLITS = ("train", "validation", "test")
 TAG_RULE = "O or B-, I-, E-, S-, L- or U- and a type"
 FORBIDDEN = re.compile(r"[\0\ud800-\udfff]")  # characters that no text may hold: NUL and unpaired surrogates
@@ -134,9 +138,9 @@ def entity_spans(tags: Sequence[str]) -> list[Span]:
 
 
 def split(
-    sentences: Iterable[Sentence], *, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), path: str | None = None
-) -> dict[str, list[Sentence]]:
-    """Sentences divided into ``train``, ``validation`` and, with three fractions, ``test``, each in the order given.
+    sentences: Sequence[Sentence], *, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), path: str | None = None
+) -> dict[str, np.ndarray]:
+    """The numbers of the sentences of ``train``, ``validation`` and, with three fractions, ``test``: int64, ascending.
 
     The split of a sentence depends only on the seed and its document or, where that is not known, its words (by a hash keyed with the
     seed). So documents stay whole, copies of a sentence without a document stay together, what is added later moves nothing else, and
@@ -154,21 +158,25 @@ def split(
     if len(fractions) not in (2, 3) or not all(f > 0 for f in fractions) or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         given = ", ".join(map(str, fractions))
         raise InputError(f"split fractions {given}", hint="give two or three numbers above 0 that sum to 1")
-    parts: dict[str, list[Sentence]] = {name: [] for name in SPLITS[: len(fractions)]}
+    import numpy as np
+
     ends = list(accumulate(fractions[:-1]))  # where all but the last end in [0, 1)
-    for sentence in sentences:
+
+    def part_of(sentence: Sentence) -> int:
         whole = [sentence.document] if sentence.document else sentence.words
-        place = int.from_bytes(_digest(whole, 8, str(seed).encode()), "big") / 2**64
-        parts[SPLITS[bisect_right(ends, place)]].append(sentence)
-    for name, part in parts.items():
-        if not part:
-            _refuse_empty(name, parts, path)
+        return bisect_right(ends, int.from_bytes(_digest(whole, 8, str(seed).encode()), "big") / 2**64)
+
+    part = np.fromiter(map(part_of, sentences), np.int8)
+    parts = {name: np.flatnonzero(part == number) for number, name in enumerate(SPLITS[: len(fractions)])}
+    for name, numbers in parts.items():
+        if not len(numbers):
+            _refuse_empty(name, sentences, path)
     return parts
 
 
-def _refuse_empty(name: str, parts: dict[str, list[Sentence]], path: str | None) -> NoReturn:
-    documents = {sentence.document for part in parts.values() for sentence in part} - {""}
-    what = f"no sentence of {sum(map(len, parts.values()))} falls to the {name} split"
+def _refuse_empty(name: str, sentences: Sequence[Sentence], path: str | None) -> NoReturn:
+    documents = {sentence.document for sentence in sentences} - {""}
+    what = f"no sentence of {len(sentences)} falls to the {name} split"
     if documents:
         what += f": a document stays whole, and there {'is 1' if len(documents) == 1 else f'are {len(documents)}'}"
     units = "documents" if documents else "sentences"
@@ -195,10 +203,14 @@ def content_hash(sentences: Iterable[Sentence]) -> str:
 
 def conflicts(sentences: Iterable[Sentence]) -> int:
     """How many distinct sentences occur more than once with different tags."""
-    first_tags: dict[bytes, list[str]] = {}
-    conflicting = set()
+    import numpy as np
+
+    found = bytearray()  # 24 bytes a sentence, however long it is
     for words, tags, _ in sentences:
-        text = _digest(words, 16)
-        if first_tags.setdefault(text, tags) != tags:
-            conflicting.add(text)
-    return len(conflicting)
+        found += _digest(words, 16) + _digest(tags, 8)
+    digests = np.frombuffer(found, np.uint64).reshape(-1, 3)
+    digests = digests[np.lexsort(digests.T[::-1])]
+    same = (digests[1:, :2] == digests[:-1, :2]).all(axis=1)
+    differs = same & (digests[1:, 2] != digests[:-1, 2])
+    first = np.concatenate([[True], ~same])[: len(digests)]  # of the sentences with the same words
+    return len(np.unique(np.cumsum(first)[1:][differs]))

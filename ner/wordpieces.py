@@ -1,25 +1,28 @@
 """Words -> word pieces, and long sentences or whole documents -> windows that fit a row.
 
-A word's pieces depend on the word alone (BERT splits at white space and punctuation before WordPiece), so each distinct word is encoded
-once, in one batch, and the corpus is assembled from those with array operations: no Python loop over words.
+A word's pieces depend on the word alone (BERT splits at white space and punctuation before WordPiece), so each distinct word of a block of
+sentences is encoded once, and the block is assembled from those with array operations: no Python loop over words. Memory holds one block.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
-import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers
 
 from ner import cache
+from ner.cache import Growing
 from ner.cased import CasedVocabulary, cased
+from ner.corpus import BLOCK, Sentences, blocks, ranges
 from ner.errors import InputError, printable
 
 # A tokenizer's files: those of the fast form, and those that transformers makes one from.
@@ -28,6 +31,7 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 # What the tokenizers of these families call the unknown piece where no file says so, as in a folder of vocab.json and merges.txt only.
 UNKNOWN = ("<unk>", "[UNK]")
 PADDING = ("<pad>", "[PAD]")
+BATCH = 2**14  # words that the tokenizer is given at a time
 SOME_WORDS = 10_000  # enough to see how a vocabulary treats capitals
 # With document context rows need not be longer: in half-overlapping windows of 256 a word inside a document has at least about 63 pieces
 # of context on either side.
@@ -73,6 +77,31 @@ class Windows:
         """Words in all sentences."""
         return int(self.bounds[-1])
 
+    def distinct_pieces(self) -> np.ndarray:
+        """The pieces that occur, ascending, int64."""
+        seen = np.zeros(0, bool)
+        for begin in range(0, len(self.pieces), BLOCK):
+            some = self.pieces[begin : begin + BLOCK]
+            seen = np.pad(seen, (0, max(0, int(some.max()) + 1 - len(seen))))
+            seen[some] = True
+        return np.flatnonzero(seen)
+
+    def count_pieces(self) -> int:
+        """The pieces of words, those that a window holds as context left out."""
+        return sum(int(np.count_nonzero(self.words[begin : begin + BLOCK] >= 0)) for begin in range(0, len(self.words), BLOCK))
+
+    def words_with(self, piece: int) -> np.ndarray:
+        """The words that have this piece, counted over all sentences; int64, ascending."""
+        found = np.zeros(self.num_words, bool)
+        for begin in range(0, len(self.words), BLOCK):
+            words = self.words[begin : begin + BLOCK][self.pieces[begin : begin + BLOCK] == piece]
+            found[words[words >= 0]] = True
+        return np.flatnonzero(found)
+
+    def sentence_of(self, words: np.ndarray) -> np.ndarray:
+        """The sentence of each of these words, counted over all sentences; int64."""
+        return np.searchsorted(self.bounds, words, side="right") - 1
+
     def tightened(self) -> Windows:
         """The same windows for the shortest rows of 64, 128, 256, ... that hold each of them; no longer ones than now."""
         row_length = 64
@@ -99,7 +128,7 @@ class Windows:
 
     def sentences_of(self, words: np.ndarray) -> list[int]:
         """The sentences (from 0, ascending) that these words, counted over all sentences, belong to; negative ones to none."""
-        return np.unique(np.searchsorted(self.bounds, words[words >= 0], side="right") - 1).tolist()
+        return np.unique(self.sentence_of(words[words >= 0])).tolist()
 
     def cut_documents(self, random: np.random.Generator) -> Windows:
         """The windows with each document that does not fit a row cut into disjoint ones, at places that ``random`` chooses.
@@ -109,31 +138,44 @@ class Windows:
         if (self.lengths <= self.row_length).all():
             return self
         low, high, old = self._disjoint(random).T  # pieces [low, high) of window `old`, without its [CLS] and [SEP]
-        source = _ranges(low - 1, high - low + 2)
-        starts = np.concatenate([[0], np.cumsum(high - low + 2)])
-        source[starts[:-1]], source[starts[1:] - 1] = self.starts[old], self.starts[old + 1] - 1
-        taken = {name: getattr(self, name)[source] for name in ("pieces", "words", "first")}
-        return dataclasses.replace(self, **taken, starts=starts, sentences=self.sentences[old])
+        sizes = high - low + 2
+        taken = {name: Growing(getattr(self, name).dtype) for name in ("pieces", "words", "first")}
+        for first, end in blocks(sizes):
+            source = ranges(low[first:end] - 1, sizes[first:end])
+            ends = np.cumsum(sizes[first:end])
+            source[ends - sizes[first:end]], source[ends - 1] = self.starts[old[first:end]], self.starts[old[first:end] + 1] - 1
+            for name, growing in taken.items():
+                growing.append(getattr(self, name)[source])
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        arrays: dict[str, Any] = {name: growing.array() for name, growing in taken.items()}
+        return dataclasses.replace(self, **arrays, starts=starts, sentences=self.sentences[old])
 
     def _disjoint(self, random: np.random.Generator) -> np.ndarray:
         """Where ``cut_documents`` cuts: int64 [windows, 3], the first piece, one past the last, and the window they are now in."""
+        number, lengths = np.arange(len(self.sentences)), self.lengths
+        kept = np.stack([self.starts[:-1] + 1, self.starts[1:] - 1, number], axis=1)[lengths <= self.row_length]
+        cuts = [span for window in number[lengths > self.row_length].tolist() for span in self._cuts(window, random)]
+        spans = np.concatenate([kept, np.array(cuts, np.int64).reshape(-1, 3)])
+        return spans[np.lexsort((spans[:, 0], spans[:, 2]))]
+
+    def _cuts(self, window: int, random: np.random.Generator) -> list[tuple[int, int, int]]:
+        """The same for one document that does not fit a row."""
         capacity = self.row_length - 2
-        words = np.flatnonzero(self.first)
-        sentences = words[self.bounds[:-1][np.diff(self.bounds) > 0]]
+        start, high = int(self.starts[window]) + 1, int(self.starts[window + 1]) - 1
+        words = start + np.flatnonzero(self.first[start:high])
+        of_sentence = self.sentence_of(self.words[words])
+        sentences = words[np.append(True, of_sentence[1:] != of_sentence[:-1])]
         spans = []
-        for window, length in enumerate(self.lengths.tolist()):
-            start, high = int(self.starts[window]) + 1, int(self.starts[window + 1]) - 1
-            # The first window holds from half of what fits to all of it: cuts move from epoch to epoch, and no first window is tiny.
-            room = int(random.integers((capacity + 1) // 2, capacity + 1)) if length > self.row_length else capacity
-            while high - start > room:
-                end, sentence = _last(words, start + room), _last(sentences, start + room)
-                # A cut at the end of a sentence tears neither it nor an entity. It is taken where it costs an eighth of a window at most.
-                if sentence > start and sentence >= end - capacity // 8:
-                    end = sentence
-                spans.append((start, end, window))
-                start, room = end, capacity
-            spans.append((start, high, window))
-        return np.array(spans, np.int64)
+        # The first window holds from half of what fits to all of it: cuts move from epoch to epoch, and no first window is tiny.
+        room = int(random.integers((capacity + 1) // 2, capacity + 1))
+        while high - start > room:
+            end, sentence = _last(words, start + room), _last(sentences, start + room)
+            # A cut at the end of a sentence tears neither it nor an entity. It is taken where it costs an eighth of a window at most.
+            if sentence > start and sentence >= end - capacity // 8:
+                end = sentence
+            spans.append((start, end, window))
+            start, room = end, capacity
+        return [*spans, (start, high, window)]
 
 
 class WordPieces:
@@ -209,32 +251,53 @@ class WordPieces:
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
         """Pieces of each word, at least one ([UNK] for a word the tokenizer makes nothing of)."""
-        try:
-            encodings = self.tokenizer.encode_batch_fast([[w] for w in words], is_pretokenized=True, add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError):  # unpaired surrogates, which JSON can carry
-            words = [w.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for w in words]
-            encodings = self.tokenizer.encode_batch_fast([[w] for w in words], is_pretokenized=True, add_special_tokens=False)
-        return [e.ids or [self.unk] for e in encodings]
+        encode = functools.partial(self.tokenizer.encode_batch_fast, is_pretokenized=True, add_special_tokens=False)
+        found: list[list[int]] = []
+        for begin in range(0, len(words), BATCH):
+            some = words[begin : begin + BATCH]
+            try:
+                encodings = encode([[w] for w in some])
+            except (UnicodeEncodeError, TypeError):  # unpaired surrogates, which JSON can carry
+                encodings = encode([[w.encode("utf-16", "surrogatepass").decode("utf-16", "replace")] for w in some])
+            found += [e.ids or [self.unk] for e in encodings]
+        return found
 
-    def lacks_case(self, sentences: Sequence[Sequence[str]]) -> bool:
+    def lacks_case(self, sentences: Iterable[Sequence[str]]) -> bool:
         """Whether capitals tell something in these sentences that the pieces do not.
 
         They do if at least a tenth of the sentences has a word with a capital beside one without, and the vocabulary reads at least nine
         in ten of such words as it reads them in small letters.
         """
-        mixed = [s for s in sentences if any(word != word.lower() for word in s) and any(word != word.upper() for word in s)]
-        if 10 * len(mixed) < len(sentences):
+        count = mixed = 0
+        found: dict[str, None] = {}
+        for sentence in sentences:
+            count += 1
+            if any(word != word.lower() for word in sentence) and any(word != word.upper() for word in sentence):
+                mixed += 1
+                if len(found) < SOME_WORDS:
+                    found |= dict.fromkeys(word for word in sentence if word != word.lower())
+        if 10 * mixed < count:
             return False
-        capitals = list(dict.fromkeys(word for s in mixed for word in s if word != word.lower()))[:SOME_WORDS]
+        capitals = list(found)[:SOME_WORDS]
         pairs = zip(self.encode_words(capitals), self.encode_words([word.lower() for word in capitals]), strict=True)
         return sum(written == small for written, small in pairs) >= 0.9 * len(capitals)
 
-    def encode_cached(self, sentences: Sequence[Sequence[str]], row_length: int | None = None, longest: int = 512, **options) -> Windows:
-        """``encode``, kept on disk under the hash of the words, the tokenizer and what is asked for."""
-        text = json.dumps([len(s) for s in sentences]) + "\0".join(word for sentence in sentences for word in sentence)
-        asked = f"{row_length} {longest} {self.cased is not None} {json.dumps(options)}"
-        sources = [text.encode("utf-8", "surrogatepass"), self.tokenizer.to_str().encode(), asked.encode()]
-        return cache.remembered("windows", sources, lambda: self.encode(sentences, row_length, longest, **options), _dump, _load)
+    def encode_cached(
+        self, sentences: Sentences, row_length: int | None = None, longest: int = 512, *, documents: bool = False, whole: bool = False
+    ) -> Windows:
+        """``encode``, kept on disk under the key of the sentences, the tokenizer and what is asked for; it is mapped from there.
+
+        documents: whether adjacent sentences of one document share windows.
+        """
+        asked = f"{row_length} {longest} {self.cased is not None} {documents} {whole}"
+
+        def make() -> cache.Made:
+            units = document_bounds(sentences.documents()) if documents else None
+            return self._encode(sentences.lengths, sentences.words, units, row_length, longest, whole)
+
+        sources = [sentences.key.encode(), self.tokenizer.to_str().encode(), asked.encode()]
+        arrays, facts, _ = cache.mapped("windows", sources if sentences.key else None, make)
+        return Windows(**dict[str, Any](arrays), **facts)
 
     def encode(
         self,
@@ -253,54 +316,122 @@ class WordPieces:
         whole: leave each document of several sentences in one window of any length, to be cut anew in each epoch of training
         (``Windows.cut_documents``).
         """
+
+        def words(first: int, end: int) -> list[str]:
+            return [word for sentence in sentences[first:end] for word in sentence]
+
+        lengths = np.array([len(sentence) for sentence in sentences], np.int64)
+        units = None if documents is None else document_bounds(documents)
+        arrays, facts = self._encode(lengths, words, units, row_length, longest, whole)
+        return Windows(**dict[str, Any](arrays), **facts)
+
+    def _encode(
+        self,
+        lengths: np.ndarray,
+        words: Callable[[int, int], list[str]],
+        units: np.ndarray | None,
+        row_length: int | None,
+        longest: int,
+        whole: bool,
+    ) -> cache.Made:
+        """The fields of ``Windows``, block by block.
+
+        lengths: the words of each sentence, int64; words: gives those of sentences [first, end); units: of ``Windows``, None if each
+        sentence is one.
+        """
+        bounds = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        units = np.arange(len(bounds)) if units is None else units
+        most = longest if row_length is None else row_length
+        known = self._pieces_of_words(lengths, words, most=_limit(most), long=_limit(min(64, most)))
+        if row_length is None:
+            before = np.concatenate([[0], np.cumsum(known.in_sentence)])
+            row_length = choose_row_length(known.in_sentence + 2, longest, np.diff(before[units]) + 2)
+        fields = {name: Growing(kind) for name, kind in (("pieces", np.int32), ("words", np.int32), ("first", bool))}
+        fields |= {"starts": Growing(np.int64), "sentences": Growing(np.int32)}
+        fields["starts"].append(0)
+        done = taken = 0  # pieces of windows, and of words
+        for first, end in blocks(np.diff(bounds[units])):
+            low, high = int(bounds[units[first]]), int(bounds[units[end]])
+            kept = known.kept[low:high].astype(np.int64)
+            sizes = np.minimum(kept, _limit(row_length))
+            whole_units = whole & (np.diff(units[first : end + 1]) > 1)
+            spans = _window_spans(sizes, bounds[units[first : end + 1]] - low, row_length - 2, whole_units)
+            flat = known.pieces[taken : taken + int(kept.sum())]
+            pieces, belongs, first_pieces, starts = self._assemble(spans, sizes, flat, np.cumsum(kept) - kept)
+            fields["pieces"].append(pieces)
+            fields["words"].append(np.where(belongs >= 0, belongs + low, -1))
+            fields["first"].append(first_pieces)
+            fields["starts"].append(done + starts[1:])
+            fields["sentences"].append(units[first + spans[:, 0]])
+            done, taken = done + len(pieces), taken + len(flat)
+        cut = sum(size > _limit(row_length) for size in known.long.values())
+        arrays = {name: growing.array() for name, growing in fields.items()}
+        return {**arrays, "bounds": bounds, "units": units}, {"cut_words": cut, "row_length": row_length}
+
+    def _pieces_of_words(self, lengths: np.ndarray, words: Callable[[int, int], list[str]], *, most: int, long: int) -> _Known:
+        """What the tokenizer makes of every word. most: how many pieces of it are kept; long: a word with more is in ``_Known.long``."""
         import pandas as pd
 
-        words = [word for sentence in sentences for word in sentence]
-        codes, distinct = pd.factorize(np.array(words, dtype=object)) if words else (np.zeros(0, np.int64), [])
-        vocabulary = self.encode_words(list(distinct))
-        sizes = np.array([len(ids) for ids in vocabulary], np.int64)
-        bounds = np.concatenate([[0], np.cumsum([len(s) for s in sentences], dtype=np.int64)])
-        units = np.arange(len(bounds)) if documents is None else document_bounds(documents)
-        if row_length is None:
-            before = np.concatenate([[0], np.cumsum(sizes[codes])]) if words else np.zeros(1, np.int64)
-            row_length = choose_row_length(np.diff(before[bounds]) + 2, longest, np.diff(before[bounds[units]]) + 2)
-        limit = max(1, (row_length - 2) // 2)
-        cut = int(np.count_nonzero(sizes > limit))
-        sizes = np.minimum(sizes, limit)
-        flat = np.array([i for ids in vocabulary for i in ids[:limit]], np.int32)
-        begins = np.concatenate([[0], np.cumsum(sizes)])
-        word_sizes = sizes[codes] if len(codes) else np.zeros(0, np.int64)
-        spans = _window_spans(word_sizes, bounds[units], row_length - 2, whole & (np.diff(units) > 1))
-        spans[:, 0] = units[spans[:, 0]]
-        counts = {"bounds": bounds, "units": units, "cut_words": cut, "row_length": row_length}
-        return self._assemble(spans, codes, word_sizes, flat, begins, **counts)
+        kept, pieces, in_sentence, long_words = Growing(np.uint16), Growing(np.int32), Growing(np.int64), dict[str, int]()
+        for first, end in blocks(lengths):
+            codes, distinct = pd.factorize(np.array(words(first, end), dtype=object))
+            vocabulary = self.encode_words(list(distinct))
+            sizes = np.array([len(ids) for ids in vocabulary], np.int64)
+            long_words |= {distinct[i]: int(sizes[i]) for i in np.flatnonzero(sizes > long).tolist()}
+            ends = np.cumsum(lengths[first:end])
+            before = np.concatenate([[0], np.cumsum(sizes[codes])])
+            in_sentence.append(before[ends] - before[ends - lengths[first:end]])
+            sizes = np.minimum(sizes, most)
+            flat = np.array([i for ids in vocabulary for i in ids[:most]], np.int32)
+            kept.append(sizes[codes])
+            pieces.append(flat[ranges((np.cumsum(sizes) - sizes)[codes], sizes[codes])])
+        return _Known(kept.array(), pieces.array(), in_sentence.array(), long_words)
 
-    def _assemble(self, spans, codes, word_sizes, flat, begins, **counts) -> Windows:
-        """The windows as `[CLS] pieces [SEP] [CLS] pieces [SEP] ...`.
+    def _assemble(self, spans, sizes, flat, begins) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The windows as `[CLS] pieces [SEP] [CLS] pieces [SEP] ...`: ``pieces``, ``words``, ``first`` and ``starts`` of ``Windows``.
 
-        spans: int64 [windows, 5] of ``_window_spans``, with the unit's first sentence in place of its number; codes, word_sizes: [words],
-        each word's number in the vocabulary of distinct words, and how many pieces it has; flat: the pieces of all distinct words; begins:
-        where each of these starts in ``flat``.
+        spans: int64 [windows, 5] of ``_window_spans``; sizes, begins: [words], the pieces of each word: how many, and where in ``flat``.
         """
-        sentence, low, high, own_low, own_high = spans.T
+        _, low, high, own_low, own_high = spans.T
         # Every word of every window, window after window.
-        words = _ranges(low, high - low)
+        words = ranges(low, high - low)
         window = np.repeat(np.arange(len(spans)), high - low)
         owned = (words >= own_low[window]) & (words < own_high[window])
-        sizes = word_sizes[words]
+        sizes = sizes[words]
         starts = np.concatenate([[0], np.cumsum(np.bincount(window, sizes, len(spans)).astype(np.int64) + 2)])
         # A word's first piece comes after the pieces of all words before it, two special pieces a window before it, and its own [CLS].
         first_place = np.cumsum(sizes) - sizes + 2 * window + 1
-        places = _ranges(first_place, sizes)
+        places = ranges(first_place, sizes)
 
         pieces = np.empty(starts[-1], np.int32)
         pieces[starts[:-1]], pieces[starts[1:] - 1] = self.cls, self.sep
-        pieces[places] = flat[_ranges(begins[codes[words]], sizes)]
-        belongs = np.full(len(pieces), -1, np.int32)
+        pieces[places] = flat[ranges(begins[words], sizes)]
+        belongs = np.full(len(pieces), -1, np.int64)
         belongs[places] = np.repeat(np.where(owned, words, -1), sizes)
         first = np.zeros(len(pieces), bool)
         first[first_place[owned]] = True
-        return Windows(pieces, belongs, first, starts, sentence.astype(np.int32), **counts)
+        return pieces, belongs, first, starts
+
+
+class _Known(NamedTuple):
+    """What a tokenizer makes of the words of a corpus, in their order.
+
+    Attributes:
+        kept: uint16 [words], how many pieces of each word are kept.
+        pieces: int32 [pieces], those that are kept.
+        in_sentence: int64 [sentences], the pieces of each sentence, those that are not kept included.
+        long: words that may have to be cut, and the number of their pieces.
+    """
+
+    kept: np.ndarray
+    pieces: np.ndarray
+    in_sentence: np.ndarray
+    long: dict[str, int]
+
+
+def _limit(row_length: int) -> int:
+    """The pieces that a word may have in rows of this length."""
+    return max(1, (row_length - 2) // 2)
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
@@ -421,10 +552,16 @@ def with_spaces(tokenizer: Tokenizer) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(content))
 
 
-def document_bounds(documents: Sequence[str]) -> np.ndarray:
+def document_bounds(documents: Iterable[str]) -> np.ndarray:
     """int64 [units + 1]: adjacent sentences of one document are a unit, and so is each sentence whose document is "", not known."""
-    begins = [i for i, name in enumerate(documents) if i == 0 or not name or name != documents[i - 1]]
-    return np.array([*begins, len(documents)], np.int64)
+    begins, before, count = Growing(np.int64), "", 0
+    rest = iter(documents)
+    while chunk := list(islice(rest, BATCH)):
+        pairs = enumerate(zip([before, *chunk], chunk, strict=False), count)
+        begins.append([number for number, (last, name) in pairs if number == 0 or not name or name != last])
+        before, count = chunk[-1], count + len(chunk)
+    begins.append(count)
+    return begins.array()
 
 
 def choose_row_length(sentences: np.ndarray, longest: int, units: np.ndarray) -> int:
@@ -442,27 +579,6 @@ def _holding(lengths: np.ndarray) -> int:
     """The smallest multiple of 32, at least 64, that holds 99 % of these lengths."""
     wanted = int(np.quantile(lengths, 0.99)) if len(lengths) else 64
     return max(64, -(-wanted // 32) * 32)
-
-
-def _dump(windows: Windows) -> memoryview:
-    """As bytes, held once: for a large corpus they are its largest object."""
-    file = io.BytesIO()
-    np.savez(file, **vars(windows))
-    return file.getbuffer()
-
-
-def _load(content: bytes) -> Windows:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        values: dict[str, Any] = {name: array if array.ndim else int(array) for name, array in arrays.items()}
-    return Windows(**values)
-
-
-def _ranges(begins: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """``concatenate([arange(b, b + s) for b, s in zip(begins, sizes)])`` without the loop."""
-    total = np.cumsum(sizes)
-    if len(total) == 0:
-        return np.zeros(0, np.int64)
-    return np.arange(total[-1]) + np.repeat(begins - (total - sizes), sizes)
 
 
 def _last(places: np.ndarray, limit: int) -> int:

@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ner import batches, pretrained
+from ner.corpus import Sentences
 from ner.strategy import mirrored_cpus
 from ner.tagset import TagSet
 from ner.wordpieces import WordPieces
+
+
+def filled(epoch) -> list[batches.Batch]:
+    """All rows of an epoch."""
+    return [rows.take() for rows in epoch.buckets]
 
 
 @settings(deadline=None, max_examples=60)
@@ -36,8 +42,9 @@ def test_packing_wastes_little():
 @pytest.fixture(scope="module")
 def encoded(tiny, toy_sentences):
     windows = WordPieces.load(pretrained.read(tiny)).encode([s.words for s in toy_sentences], 64)
-    tags = TagSet.fit(toy_sentences)
-    return windows, tags.encode([s.tags for s in toy_sentences]), tags
+    sentences = Sentences.of(toy_sentences)
+    tags = TagSet.fit(sentences.distinct_tags)
+    return windows, tags.encode(sentences), tags
 
 
 @pytest.mark.parametrize("batching", ["packed", "padded", "buckets"])
@@ -46,14 +53,14 @@ def test_an_epoch_holds_every_piece_and_every_label_once(encoded, batching, piec
     windows, tag_ids, _ = encoded
     targets = batches.Targets(tag_ids, pieces)
     epoch = batches.make_epoch(windows, targets, batching=batching, rows_per_step=4, seed=1, epoch=0)
-    assert sum(np.count_nonzero(rows.segments) for rows in epoch.buckets) == len(windows.pieces)
-    words = np.concatenate([rows.words[rows.words >= 0] for rows in epoch.buckets])
+    assert sum(np.count_nonzero(rows.segments) for rows in filled(epoch)) == len(windows.pieces)
+    words = np.concatenate([rows.words[rows.words >= 0] for rows in filled(epoch)])
     assert sorted(words.tolist()) == list(range(windows.num_words))
-    for rows in epoch.buckets:
+    for rows in filled(epoch):
         assert len(rows.pieces) % 4 == 0
         first = rows.words >= 0
         assert np.array_equal(rows.labels[first], tag_ids[rows.words[first]])
-    labelled = sum(int((rows.labels != batches.NO_LABEL).sum()) for rows in epoch.buckets)
+    labelled = sum(int((rows.labels != batches.NO_LABEL).sum()) for rows in filled(epoch))
     assert labelled == (windows.num_words if pieces == "first" else int((windows.words >= 0).sum()))
     assert sum(steps for _, steps in batches.split_calls(epoch.order, 0, most=3)) == epoch.steps
 
@@ -63,8 +70,9 @@ def documents(tiny, toy_sentences):
     """The toy sentences as documents of ten, not cut yet, their tags' ids, and how many words each sentence has."""
     names = [str(number // 10) for number in range(len(toy_sentences))]
     windows = WordPieces.load(pretrained.read(tiny)).encode([s.words for s in toy_sentences], 64, documents=names, whole=True)
-    tags = TagSet.fit(toy_sentences)
-    return windows, tags.encode([s.tags for s in toy_sentences]), [len(s.words) for s in toy_sentences]
+    sentences = Sentences.of(toy_sentences)
+    tags = TagSet.fit(sentences.distinct_tags)
+    return windows, tags.encode(sentences), [len(s.words) for s in toy_sentences]
 
 
 @pytest.mark.parametrize("batching", ["packed", "padded", "buckets"])
@@ -73,15 +81,15 @@ def test_an_epoch_over_documents_labels_every_word_once_with_its_own_tag(documen
     windows, tag_ids, lengths = documents
     epoch = batches.make_epoch(windows, batches.Targets(tag_ids, pieces), batching=batching, rows_per_step=4, seed=1, epoch=0)
     words, labels, sentences = (
-        np.concatenate([field[rows.words >= 0] for rows in epoch.buckets for field in [getattr(rows, name)]])
+        np.concatenate([field[rows.words >= 0] for rows in filled(epoch) for field in [getattr(rows, name)]])
         for name in ("words", "labels", "sentences")
     )
     assert sorted(words.tolist()) == list(range(windows.num_words)) and np.array_equal(labels, tag_ids[words])
     assert np.array_equal(sentences, np.repeat(np.arange(len(lengths)), lengths)[words])
-    labelled = sum(int((rows.labels != batches.NO_LABEL).sum()) for rows in epoch.buckets)
+    labelled = sum(int((rows.labels != batches.NO_LABEL).sum()) for rows in filled(epoch))
     assert labelled == (windows.num_words if pieces == "first" else int((windows.words >= 0).sum()))
     together = [
-        len({s for s in rows.sentences[r][rows.labels[r] >= 0].tolist()}) for rows in epoch.buckets for r in range(len(rows.pieces))
+        len({s for s in rows.sentences[r][rows.labels[r] >= 0].tolist()}) for rows in filled(epoch) for r in range(len(rows.pieces))
     ]
     assert max(together) > 3  # rows hold several sentences whatever the batching
 
@@ -91,7 +99,7 @@ def test_documents_are_cut_elsewhere_in_each_epoch_and_alike_in_the_same(documen
 
     def cuts(seed, epoch):
         options = {"batching": "padded", "rows_per_step": 4, "seed": seed, "epoch": epoch}
-        (rows,) = batches.make_epoch(windows, batches.Targets(tag_ids), **options).buckets
+        (rows,) = filled(batches.make_epoch(windows, batches.Targets(tag_ids), **options))
         return tuple(sorted(rows.words[rows.positions == 1].tolist()))  # the first word of each window
 
     assert cuts(0, 0) == cuts(0, 0)
@@ -104,7 +112,7 @@ def test_some_windows_are_read_in_small_letters_and_some_in_capitals(tiny):
     windows = told.encode([["Alex", "in", "London", "9"]] * 4000, 64)
     targets = batches.Targets(np.zeros(16000, np.int32))
     options = {"batching": "padded", "rows_per_step": 4, "seed": 0, "epoch": 0, "cased": told.cased}
-    (rows,), (again,) = (batches.make_epoch(windows, targets, **options).buckets for _ in range(2))
+    (rows,), (again,) = (filled(batches.make_epoch(windows, targets, **options)) for _ in range(2))
     assert np.array_equal(rows.pieces, again.pieces)
     counts = {tuple(row): 0 for row in ([0, 0, 0, 0], [2, 0, 2, 0], [1, 0, 1, 0], [2, 2, 2, 0])}
     for row in told.cased.forms[rows.pieces[rows.words >= 0]].reshape(-1, 4):
@@ -130,7 +138,7 @@ def test_epochs_differ_and_are_a_function_of_seed_and_epoch(encoded):
 
     def pieces(seed, epoch):
         made = batches.make_epoch(windows, targets, batching="packed", rows_per_step=4, seed=seed, epoch=epoch)
-        return made.buckets[0].pieces.tobytes()
+        return made.buckets[0].take().pieces.tobytes()
 
     assert pieces(0, 0) == pieces(0, 0)
     assert len({pieces(0, 0), pieces(0, 1), pieces(1, 0)}) == 3
@@ -157,10 +165,39 @@ def test_host_calls_hold_the_rows_that_their_iterators_give(encoded, first):
     assert len(epoch.buckets) > 1
     for call in batches.host_calls(strategy, epoch, first, most=3):
         given = [next(call.iterator) for _ in range(call.steps)]
-        for field, got in zip(call.rows, zip(*given, strict=True), strict=True):
+        for field, got in zip(call.rows.take(), zip(*given, strict=True), strict=True):
             assert np.array_equal(np.concatenate([step.numpy() for step in got]), field)
         seen += call.steps
     assert seen == epoch.steps - first
+
+
+@pytest.mark.parametrize("batching", ["packed", "padded", "buckets"])
+def test_an_epoch_filled_in_small_blocks_is_the_one_filled_at_once(documents, monkeypatch, batching):
+    windows, tag_ids, _ = documents
+    strategy = tf.distribute.get_strategy()
+    epoch = batches.make_epoch(windows, batches.Targets(tag_ids), batching=batching, rows_per_step=3, seed=0, epoch=0)
+
+    def rows_given(first):
+        calls = batches.host_calls(strategy, epoch, first, most=2)
+        return [[field.numpy().tobytes() for field in next(call.iterator)] for call in calls for _ in range(call.steps)]
+
+    whole = rows_given(0)
+    assert len(whole) == epoch.steps > 4
+    monkeypatch.setattr(batches, "BLOCK_PIECES", 1)
+    assert rows_given(0) == whole and rows_given(3) == whole[3:]
+    pieces = sum(call.rows.num_pieces for call in batches.host_calls(strategy, epoch, 0, most=2))
+    assert pieces == sum(np.count_nonzero(rows.segments) for rows in filled(epoch))
+
+
+def test_rows_that_do_not_fill_the_memory_are_filled_when_they_are_taken(encoded):
+    windows, tag_ids, _ = encoded
+    (rows,) = batches.plan_rows(windows, "packed", batches.Targets(tag_ids), np.arange(len(windows.sentences)))
+    order = np.random.default_rng(0).permutation(len(rows.begins))
+    shuffled = rows.shuffled(order, 7)
+    assert len(shuffled.begins) % 7 == 0
+    for got, field, empty in zip(shuffled.take(), rows.take(), batches.EMPTY, strict=True):
+        assert np.array_equal(got[: len(order)], field[order]) and (got[len(order) :] == empty).all()
+    assert np.array_equal(shuffled.at(slice(3, 9)).take(np.array([2, 0])).pieces, shuffled.take(np.array([5, 3])).pieces)
 
 
 def test_replicas_get_their_rows_in_order_and_pipelines_their_shard(encoded):

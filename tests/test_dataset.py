@@ -8,13 +8,14 @@ import pytest
 
 from ner import dataset, pretrained
 from ner.config import Config
+from ner.corpus import Sentences
 from ner.errors import InputError
 from ner.sentences import Sentence
 from ner.wordpieces import WordPieces
 
 
-def sentences(*tags: str) -> list[Sentence]:
-    return [Sentence([f"w{i}" for i in range(len(some.split()))], some.split()) for some in tags]
+def sentences(*tags: str) -> Sentences:
+    return Sentences.of(Sentence([f"w{i}" for i in range(len(some.split()))], some.split()) for some in tags)
 
 
 SPLITS = {"train": sentences("B-a O", "O O"), "validation": sentences("B-a I-a", "B-b O"), "test": sentences("B-c I-c")}
@@ -23,7 +24,7 @@ SPLITS = {"train": sentences("B-a O", "O O"), "validation": sentences("B-a I-a",
 def test_few_sentences_are_warned_of():
     what = "only 2 training sentences with 1 entities, and 2 entities in validation"
     assert what in dataset.scarcity(SPLITS) and "docs/recipes.md" in dataset.scarcity(SPLITS)
-    assert dataset.scarcity({**SPLITS, "train": sentences("B-a O") * 100}) == ""
+    assert dataset.scarcity({**SPLITS, "train": sentences(*["B-a O"] * 100)}) == ""
 
 
 def test_text_of_another_kind_than_the_encoders_is_warned_of(tiny):

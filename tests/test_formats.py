@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import typing
 import zipfile
 from collections import Counter
@@ -18,8 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ner import conll, formats
 from ner.errors import InputError
-from ner.formats import FORMATS, SUFFIXES, Format, read, write
+from ner.formats import FORMATS, SUFFIXES, Format, read, stream, write
 from ner.sentences import Sentence, conflicts
 
 HEAD = b"Sentence #,Word,POS,Tag\n"
@@ -196,6 +198,51 @@ def test_gzip_is_read_and_written_by_the_suffix(tmp_path, name, data):
     assert path.read_bytes() == written
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.conll", "a.jsonl", "a.csv.gz"])
+def test_sentences_are_read_one_by_one(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(formats, "CHUNK", 2**12)
+    monkeypatch.setattr(formats, "MANY", 100)
+    monkeypatch.setattr(conll, "MANY", 100)
+    sentences = [Sentence([f"word{i}", "and", "more"] * 5, ["B-x", "O", "O"] * 5) for i in range(4000)]
+    write(tmp_path / name, sentences)
+    stream(tmp_path / name).__next__()  # what a first call alone allocates is not measured
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in stream(tmp_path / name))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 4000 and peak < 250_000, peak
+    assert read(tmp_path / name) == sentences
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_pieces_of_any_size_are_read_alike(tmp_path, monkeypatch, size):
+    """The piece that a file is checked by may end anywhere, within a character too."""
+    files = {
+        "a.csv": HEAD + "1,é\u2028ü,X,O\n".encode() + b',"a\nb",X,O\n',
+        "b.csv": HEAD + b"1,\x96\x81\xe9,X,O\n",
+        "c.conll": b"\xef\xbb\xbfa O\rb O\r\rc O\r",
+        "d.conll": b"a O\n\nb O\n-DOCSTART- O\nc O\n",
+    }
+    whole = {name: read(put(tmp_path, name, data)) for name, data in files.items()}
+    monkeypatch.setattr(formats, "CHUNK", size)
+    assert {name: read(tmp_path / name) for name in files} == whole
+    assert whole["a.csv"][0].words == ["é\u2028ü", "a\nb"] and whole["b.csv"][0].words == ["–\x81é"]
+    assert [s.words for s in whole["c.conll"]] == [["a", "b"], ["c"]]
+    assert [s.document for s in whole["d.conll"]] == ["0", "0", "1"]
+
+
+def test_a_pipe_is_read(tmp_path):
+    reader, writer = os.pipe()
+    os.write(writer, TWO_CONLL)
+    os.close(writer)
+    try:
+        assert read(f"/dev/fd/{reader}", format="conll") == TWO
+    finally:
+        os.close(reader)
+
+
 def test_the_flag_offers_each_format():
     assert typing.get_args(Format) == (*FORMATS, "parquet")
     assert set(SUFFIXES.values()) <= {*FORMATS, "parquet"}
@@ -308,10 +355,10 @@ def test_refused_paths(tmp_path, monkeypatch):
         archive.writestr("ner_dataset.csv", TWO_CSV)
     assert "zip" in refusal(read, tmp_path / "z.csv", path=tmp_path / "z.csv")
 
-    def denied(self):
+    def denied(self, mode):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "read_bytes", denied)  # root may read everything, so chmod would not do
+    monkeypatch.setattr(Path, "open", denied)  # root may read everything, so chmod would not do
     assert "Permission denied" in refusal(read, tmp_path / "z.csv", path=tmp_path / "z.csv")
 
 

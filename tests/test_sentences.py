@@ -16,11 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_formats import TWO, refusal
 
+from ner import sentences as module
 from ner.errors import InputError
 from ner.formats import read
-from ner.sentences import InvalidSentence, Sentence, check, conflicts, content_hash, split, tag_hint, valid_tag, word_fault
+from ner.sentences import InvalidSentence, Sentence, check, conflicts, content_hash, tag_hint, valid_tag, word_fault
 
 MANY = [Sentence([f"w{i % 300}", "b"], ["O", "B-x" if i % 7 else "O"]) for i in range(400)]
+
+
+def split(sentences, **options) -> dict[str, list[Sentence]]:
+    return {name: [sentences[i] for i in numbers] for name, numbers in module.split(sentences, **options).items()}
 
 
 def test_split_parts_all_and_keeps_copies_together():
@@ -47,8 +52,9 @@ def test_split_depends_on_seed_and_words_only():
 def test_split_is_the_same_in_every_process():
     code = (
         "from ner.sentences import Sentence, content_hash, split; "
-        "parts = split([Sentence([f'w{i}'], ['O']) for i in range(100)], seed=7, fractions=(0.5, 0.25, 0.25)); "
-        "print(*(content_hash(part) for part in parts.values()))"
+        "sentences = [Sentence([f'w{i}'], ['O']) for i in range(100)]; "
+        "parts = split(sentences, seed=7, fractions=(0.5, 0.25, 0.25)); "
+        "print(*(content_hash(sentences[i] for i in part) for part in parts.values()))"
     )
     parts = split([Sentence([f"w{i}"], ["O"]) for i in range(100)], seed=7, fractions=(0.5, 0.25, 0.25))
     expected = [content_hash(part) for part in parts.values()]

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from ner import batches, pretrained
+from ner.corpus import Sentences
 from ner.errors import RunStopped
 from ner.inference import predict_words
 from ner.optimizer import AdamW
@@ -26,9 +27,10 @@ def strategy_of(replicas: int) -> tf.distribute.Strategy:
 
 @pytest.fixture(scope="module")
 def encoded(tiny, toy_sentences):
-    tags = TagSet.fit(toy_sentences)
+    sentences = Sentences.of(toy_sentences)
+    tags = TagSet.fit(sentences.distinct_tags)
     windows = WordPieces.load(pretrained.read(tiny)).encode([s.words for s in toy_sentences], ROW_LENGTH)
-    return windows, batches.Targets(tags.encode([s.tags for s in toy_sentences])), tags
+    return windows, batches.Targets(tags.encode(sentences)), tags
 
 
 def build(tiny, tags, strategy, *, head="linear", dropout=0.0, accumulate=1, clip_norm=0.0, seed=0, jit=False, dtype=tf.float32):
@@ -78,9 +80,10 @@ def test_loss_and_gradients_of_many_replicas_and_micro_batches_equal_one(tiny, e
 @pytest.mark.parametrize("family", [*(pytest.param(f, marks=pytest.mark.slow) for f in ("roberta", "distilbert", "electra")), "modernbert"])
 def test_the_update_of_each_family_is_the_same_for_every_replica_count(tiny, toy_sentences, family, replicas):
     folder = tiny.parent / f"tiny_{family}"
-    tags = TagSet.fit(toy_sentences)
+    sentences = Sentences.of(toy_sentences)
+    tags = TagSet.fit(sentences.distinct_tags)
     windows = WordPieces.load(pretrained.read(folder)).encode([s.words for s in toy_sentences], ROW_LENGTH)
-    encoded = windows, batches.Targets(tags.encode([s.tags for s in toy_sentences])), tags
+    encoded = windows, batches.Targets(tags.encode(sentences)), tags
     loss, norm, gradients = first_update(folder, encoded, 1)
     same_loss, same_norm, same_gradients = first_update(folder, encoded, replicas)
     assert same_loss == pytest.approx(loss, abs=1e-5) and same_norm == pytest.approx(norm, rel=1e-5)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ner.corpus import Sentences
 from ner.errors import InputError
 from ner.formats import read
 from ner.sentences import Sentence
@@ -27,7 +28,7 @@ def tagged(*taggings: str) -> list[Sentence]:
 
 def test_fit_sorts_the_tags_of_all_types_in_training():
     """geo has one-word entities only, but validation may have longer ones."""
-    tagset = TagSet.fit(tagged("O B-per I-per", "B-geo O"))
+    tagset = TagSet.fit(["O", "B-per", "I-per", "B-geo", "O"])
     assert tagset == TagSet(("B-geo", "B-per", "I-geo", "I-per", "O"))
     assert all(type(name) is str for name in tagset.names)
     assert tagset.num_tags == 5
@@ -35,17 +36,17 @@ def test_fit_sorts_the_tags_of_all_types_in_training():
 
 def test_encode():
     tagset = TagSet(["O", "B-per", "I-per"])  # in the order given, as another model's config.json may have it
-    ids = tagset.encode([["O", "B-per"], [], ["I-per"]])
-    assert ids.dtype == np.int32 and ids.tolist() == [0, 1, 2]
-    assert tagset.encode([]).shape == (0,)
+    ids = tagset.encode(Sentences.of(tagged("O B-per", "", "I-per")))
+    assert ids.dtype == np.uint8 and ids.tolist() == [0, 1, 2]
+    assert tagset.encode(Sentences.of([])).shape == (0,)
 
 
 def test_unknown_tags():
     tagset = TagSet(["O", "B-per"])
-    assert unseen(tagset, tagged("O I-per B-geo", "B-geo")) == ["B-geo", "I-per"]
-    assert unseen(tagset, tagged("O B-per")) == unseen(tagset, []) == []
+    assert unseen(tagset, ["O", "I-per", "B-geo", "B-geo"]) == ["B-geo", "I-per"]
+    assert unseen(tagset, ["O", "B-per"]) == unseen(tagset, []) == []
     with pytest.raises(InputError, match="'I-per' is not among the model's: O, B-per; "):
-        tagset.encode([["O"], ["I-per"]])
+        tagset.encode(Sentences.of(tagged("O", "I-per")))
 
 
 @pytest.mark.parametrize("names", [[], ["O", "B-per", "O"]])
@@ -217,10 +218,11 @@ def test_gmb_tags():
     if not os.environ.get("GMB_CSV"):
         pytest.skip("GMB_CSV does not name ner_dataset.csv")
     sentences = read(os.environ["GMB_CSV"])
-    assert to_iob2(sentences) == (sentences, "IOB2")
-    tagset = TagSet.fit(sentences)
+    converted, scheme = to_iob2(sentences)
+    assert (converted, scheme) == (sentences, "IOB2")
+    tagset = TagSet.fit(converted.distinct_tags)
     types = ["art", "eve", "geo", "gpe", "nat", "org", "per", "tim"]
     assert tagset.names == (*(f"B-{t}" for t in types), *(f"I-{t}" for t in types), "O")
-    ids = tagset.encode([s.tags for s in sentences])
+    ids = tagset.encode(converted)
     assert ids.shape == (1_048_575,) and (ids < 8).sum() == 111_891
     assert [tagset.names[i] for i in ids.tolist()] == [tag for s in sentences for tag in s.tags]

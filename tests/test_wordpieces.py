@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers
 
 from ner import pretrained, wordpieces
+from ner.corpus import blocks
 from ner.errors import InputError
-from ner.wordpieces import WordPieces, _dump, _load, choose_row_length, document_bounds
+from ner.wordpieces import WordPieces, choose_row_length, document_bounds
 
 
 @pytest.fixture(scope="module")
@@ -324,14 +325,41 @@ def test_a_tokenizer_that_runs_in_python_only_is_refused_in_one_line(folder, tin
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_windows_are_written_to_the_cache_without_copies_of_them(word_pieces):
-    windows = word_pieces.encode([["alex", "lives", "in", "london"]] * 20_000, 64)
-    size = sum(field.nbytes for field in vars(windows).values() if isinstance(field, np.ndarray))
+@settings(deadline=None, max_examples=30)
+@given(documents, st.sampled_from([8, 64, None]), st.booleans())
+def test_blocks_of_any_size_give_the_same_windows(word_pieces, corpus, row_length, whole):
+    sentences, names = [s for s, _ in corpus], [name for _, name in corpus]
+    windows = word_pieces.encode(sentences, row_length, documents=names, whole=whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wordpieces, "blocks", lambda lengths: blocks(lengths, 3))
+        again = word_pieces.encode(sentences, row_length, documents=names, whole=whole)
+        cut = again.cut_documents(np.random.default_rng(0))
+    for one, other in ((windows, again), (windows.cut_documents(np.random.default_rng(0)), cut)):
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(getattr(other, name), value)
+            assert np.asarray(value).dtype == np.asarray(getattr(other, name)).dtype
+
+
+@pytest.mark.parametrize("block", [3, 2**18])
+def test_pieces_are_counted_and_found_block_by_block(word_pieces, monkeypatch, block):
+    monkeypatch.setattr(wordpieces, "BLOCK", block)
+    windows = word_pieces.encode([["alex", "虎", "lives", "in", "xylophones", "虎"], ["in", "london"]], 8)
+    real = windows.words >= 0
+    assert len(windows.sentences) > 2 and not real.all()  # context too, which does not count
+    assert windows.distinct_pieces().tolist() == np.unique(windows.pieces).tolist()
+    assert windows.count_pieces() == np.count_nonzero(real)
+    assert windows.words_with(word_pieces.unk).tolist() == [1, 5] and windows.words_with(word_pieces.cls).tolist() == []
+
+
+def test_encoding_takes_less_memory_than_the_words(word_pieces):
+    """The words of a block, and the windows; these lie in files where they are large (test_cache.py)."""
+    sentences = [["alex", "lives", "in", "london"]] * 100_000
+    windows = word_pieces.encode(sentences[:1000], 64)
     tracemalloc.start()
     try:
-        content = _dump(windows)
+        windows = word_pieces.encode(sentences, 64)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert len(content) > size and peak < 2.2 * size  # the buffer, and what it grows by
-    assert np.array_equal(_load(content).pieces, windows.pieces)
+    size = sum(field.nbytes for field in vars(windows).values() if isinstance(field, np.ndarray))
+    assert peak < 5 * size, (peak, size)

@@ -121,10 +121,11 @@ class Trainer:
     """The corpus made ready once, and ``fit``, which is train.py without a run folder."""
 
     def __init__(self, path: str, folder: Path):
-        parts = split(formats.read(path), seed=0, path=path)
+        sentences = formats.read(path)
+        parts = split(sentences, seed=0, path=path)
         files = {name: str(folder / f"{name}.jsonl") for name in ("train", "validation")}
-        formats.write(files["train"], parts["train"][:TRAIN])
-        formats.write(files["validation"], parts["validation"][:VALIDATION])
+        for name, most in (("train", TRAIN), ("validation", VALIDATION)):
+            formats.write(files[name], [sentences[number] for number in parts[name][:most]])
         self.devices = strategy.choose("none")
         self.encoder = pretrained.find(Config.encoder)
         config = Config(**files, epochs=1, rows=16, learning_rate=4e-4, encoder_dropout=0.0)
@@ -138,8 +139,8 @@ class Trainer:
         config, data = self.config, self.data
         clip_norm = changed.get("clip_norm", config.clip_norm)
         model = pretrained.build(
-            self.encoder, data.tags.names, cased=data.pieces.cased, seen=data.train.pieces, dropout=config.dropout, encoder_dropout=0.0,
-            compute_dtype=strategy.compute_dtype("auto", "cpu"), seed=seed,
+            self.encoder, data.tags.names, cased=data.pieces.cased, seen=data.train.distinct_pieces(), dropout=config.dropout,
+            encoder_dropout=0.0, compute_dtype=strategy.compute_dtype("auto", "cpu"), seed=seed,
         )  # fmt: skip
         pretrained.load(model, self.encoder, head=False)
         optimizer = AdamW(model.trained, weight_decay=config.weight_decay)

@@ -170,10 +170,10 @@ def epoch_of(config: Config, rows: int) -> Epoch | None:
     gmb = os.environ.get("GMB_CSV")
     if not gmb or PUBLISHED[config.encoder]["vocab_size"] != PUBLISHED[MINILM]["vocab_size"]:
         return None
-    from ner import batches, formats
+    from ner import batches, dataset
 
-    sentences = formats.read(gmb)[:43163]  # as many as the tutorial trains on (experiments/source_text.toml)
-    windows = word_pieces().encode_cached([s.words for s in sentences], row_length(config))
+    sentences = dataset.read(gmb, Config(), print)[:43163]  # as many as the tutorial trains on (experiments/source_text.toml)
+    windows = word_pieces().encode_cached(sentences, row_length(config))
     epoch = batches.make_epoch(windows, batches.UNKNOWN, batching=config.batching, rows_per_step=rows, seed=0, epoch=0)
     return Epoch(epoch.steps, float(windows.starts[-1]) / epoch.steps)
 
