@@ -174,7 +174,8 @@ def int8_sorted(meter: worker.Meter, model: str, test: str, batch: int) -> None:
         order = np.argsort(windows.lengths, kind="stable")
         for chosen in np.split(order, range(batch, len(order), batch)):
             first, row = np.zeros(len(chosen), np.int64), np.arange(len(chosen))
-            rows = batches.fill(windows, chosen, row, first, int(windows.lengths[chosen].max()), batches.UNKNOWN)
+            shape = (len(chosen), int(windows.lengths[chosen].max()))
+            rows = batches.fill(windows, chosen, row, first, shape, batches.UNKNOWN)
             asked = rows.words >= 0
             found[rows.words[asked]] = tagger.predict(iter([rows]))[asked]
         tagger.head.decode(found, sentences)
