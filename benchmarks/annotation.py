@@ -6,7 +6,7 @@
 border moves by a word. Compared are three rankings of the same models: check.py's; cleanlab's self-confidence, the probability of a word's
 given tag, the lowest first, over words; and chance over words. DIR gets the corpus clean, damaged, and corrected: the model's reading is
 taken, unseen, at the first places of check.py's list, as many as were damaged. --f1 trains on each of the three by the rule of train.py
-and scores it on clean test data; the list is not made again if DIR has it. The figures go into results/annotation.json and RESULTS.md.
+and scores it on clean test data. What DIR has is not made again. The figures go into results/annotation.json and RESULTS.md.
 """
 
 from __future__ import annotations
@@ -152,8 +152,9 @@ def trained_f1(folder: Path, state: str, validation: str, test: str) -> float:
     import train
 
     run, scores = folder / f"{state}-run", folder / f"{state}.json"
-    train.main(["--train", f"{folder / state}.jsonl", "--validation", validation, "--output", str(run), "--overwrite"])
-    evaluate.main(["--ckpt", str(run), "--data", test, "--json", str(scores)])
+    if not scores.exists():
+        train.main(["--train", f"{folder / state}.jsonl", "--validation", validation, "--output", str(run), "--overwrite"])
+        evaluate.main(["--ckpt", str(run), "--data", test, "--json", str(scores)])
     return json.loads(scores.read_text())["f1"]
 
 
