@@ -67,19 +67,9 @@ def _undefined(error: UnicodeError) -> tuple[str | bytes, int]:
 codecs.register_error(C1, _undefined)
 
 
-def read(
-    path: str | os.PathLike[str],
-    *,
-    format: str | None = None,
-    encoding: str | None = None,
-    documents: str = "marked",
-    word_column: int | None = None,
-    tag_column: int | None = None,
-    tag_names: Sequence[str] = (),
-) -> list[Sentence]:
-    """All sentences of a file, in its order: `stream` as a list."""
-    columns = {"word_column": word_column, "tag_column": tag_column}
-    return list(stream(path, format=format, encoding=encoding, documents=documents, **columns, tag_names=tag_names))
+def read(path: str | os.PathLike[str], **options: Any) -> list[Sentence]:
+    """All sentences of a file, in its order: `stream` as a list, with its arguments."""
+    return list(stream(path, **options))
 
 
 def stream(
