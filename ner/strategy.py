@@ -23,6 +23,9 @@ from ner.errors import InputError, RunStopped, WorkerLost
 if TYPE_CHECKING:
     import tensorflow as tf
 
+# Keras imports these where they are installed, for functions that are not used here; that is a third of the time of its import.
+SLOW = ("IPython", "matplotlib", "pandas", "scipy", "sklearn")
+
 
 class Devices(NamedTuple):
     """The devices that a process trains on.
@@ -81,9 +84,21 @@ class Devices(NamedTuple):
 def import_tensorflow() -> None:
     """Import TensorFlow without its start-up notes; what it writes to stderr is shown only if the import fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with silent_stderr():
+    with silent_stderr(), hidden(SLOW):
         import tensorflow as tf
     tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def hidden(packages: tuple[str, ...]):
+    """Imports in the block find that these are not installed, unless they are imported already."""
+    new = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(new))  # type: ignore[arg-type]  # None: an import of it raises ImportError
+    try:
+        yield
+    finally:
+        for name in new:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -66,6 +66,19 @@ def test_what_a_failing_block_wrote_to_stderr_is_shown_and_a_good_ones_is_not():
     assert good.stderr == "" and bad.stderr.startswith("noise")
 
 
+def test_a_hidden_package_is_not_found_in_the_block_and_is_after_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with strategy.hidden(("colorsys", "socket")):
+        with pytest.raises(ImportError):
+            import colorsys
+        import socket as again  # it was imported before
+
+        assert again is socket
+    import colorsys
+
+    assert sys.modules["colorsys"] is colorsys
+
+
 def test_compute_dtype(monkeypatch):
     assert strategy.compute_dtype("float32", "tpu") == tf.float32
     assert strategy.compute_dtype("auto", "tpu") == tf.bfloat16
