@@ -121,8 +121,12 @@ def corpus_lines(splits: Splits) -> Iterator[str]:
 
 def split_lines(splits: Splits) -> Iterator[str]:
     """What training has too little of, and what the other splits share with it."""
+    from ner import dataset
+
     count = {name: Counter(kind for s in some for kind, _, _ in entity_spans(s.tags)) for name, some in splits.items()}
     few = [f"{kind} {number}" for kind, number in sorted(count["train"].items()) if number < FEW]
+    if warning := dataset.scarcity(splits):
+        yield warning
     if few:
         yield f"warning: fewer than {FEW} training entities, too few to learn a type well: {', '.join(few)}"
     trained = {"\0".join(s.words) for s in splits["train"]}
@@ -131,7 +135,8 @@ def split_lines(splits: Splits) -> Iterator[str]:
             yield f"warning: {name} has types that training lacks: {', '.join(lacking)}; their entities count as missed"
         copies = sum("\0".join(s.words) in trained for s in sentences)
         if copies:
-            yield f"{name} sentences that training has too: {copies:,} of {len(sentences):,}"
+            much = "warning: " if copies > len(sentences) / 2 else ""
+            yield f"{much}{name} sentences that training has too: {copies:,} of {len(sentences):,}"
 
 
 def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
@@ -158,7 +163,7 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
         yield warning
     added = len(train.sentences) - len(np.unique(train.sentences))
     yield (
-        f"rows of {train.row_length}: long sentences are cut into overlapping windows, which adds {added:,}; "
+        f"rows of {train.row_length}: long sentences are cut into overlapping windows, which adds {added:,} windows; "
         f"words truncated: {train.cut_words:,}"
     )
     config = budget.filled(dataclasses.replace(config, case=pieces.cased is not None), train, validation, encoder.shape.hidden_size)
@@ -199,11 +204,13 @@ def list_doubts(given: Arguments, say) -> int:
     """The annotations that are most likely to be wrong, on the terminal and in files."""
     from ner import report
     from ner.inference import Tagger, model_folder
+    from ner.strategy import import_tensorflow
 
     if given.ckpt:
         model_folder(given.ckpt)
     for path in (given.json, given.html):
         report.check_target(path)
+    import_tensorflow()
     sentences = one_file(given, say)
     from ner import annotation
 
@@ -228,7 +235,8 @@ def list_doubts(given: Arguments, say) -> int:
         report.write_annotation_html(given.html, records, sentences, details)
     for record in records[:SHOWN]:
         say(line_of(record))
-    say(f"{given.file}: {len(records):,} places in doubt ({numbers}) of {entities:,} annotated entities; the likeliest errors stand first")
+    shown = f"; the first {SHOWN} are shown, --html or --json has all" if len(records) > SHOWN else ""
+    say(f"{given.file}: {len(records):,} places in doubt ({numbers}) of {entities:,} annotated entities; the likeliest errors first{shown}")
     return 0
 
 

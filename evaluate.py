@@ -46,8 +46,9 @@ class Arguments:
         None, "Another model: test whether the two differ on the same sentences (approximate randomisation).", path=True
     )
     precision: float | None = key(
-        None, "Find the lowest entity score from which on this precision is reached, for predict.py --min-score.", low=0, high=1
+        None, "Find the lowest entity score from which on this precision is reached, for --min-score.", low=0, high=1
     )
+    min_score: float | None = key(None, "Score without the predicted entities of a lower score.", low=0, high=1)
     context: Literal["sentence", "document"] | None = key(
         None, "sentence: read each sentence alone; document: with its neighbours in the document. Without it: as the model was trained."
     )
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> int:
     sentences, corpus = corpus_of(given, say)
     words, gold, documents = [s.words for s in sentences], [s.tags for s in sentences], [s.document for s in sentences]
     tagger = Tagger.load(given.ckpt, compute_dtype=given.compute_dtype, context=given.context)
-    evaluation = scoring.Evaluation(words, gold, *tagger.tag(words, documents))
+    evaluation = scored(given, tagger, words, gold, documents)
     warn_of_lacking_context(given.ckpt, tagger, say)
     if tagger.cut_words:
         say(f"warning: of {tagger.cut_words} long words only the first word pieces were read")
@@ -84,7 +85,8 @@ def main(arguments: list[str]) -> int:
     low, high = scoring.bootstrap_f1(evaluation.counts)
     details = {"model": given.ckpt, "corpus": corpus}
     result: dict = {**evaluation.scores.as_dict(), "f1_interval_95": [low, high], "errors": evaluation.errors, **details}
-    result["calibration_error"] = {"words": evaluation.word_calibration_error(), "entities": evaluation.entity_calibration_error()}
+    if not given.min_score:  # the scores of entities that were left out say nothing of the O in their place
+        result["calibration_error"] = {"words": evaluation.word_calibration_error(), "entities": evaluation.entity_calibration_error()}
     if given.compare:
         result["compare"] = compare(given, tagger, evaluation, documents, say)
 
@@ -99,6 +101,7 @@ def main(arguments: list[str]) -> int:
         report.write_html(given.html, evaluation, title="Entity report", details=details)
     console.print(table(evaluation.scores))
     f1, strict = evaluation.scores.f1, evaluation.scores.f1_strict
+    say(f"errors: {', '.join(f'{number:,} {name}' for name, number in evaluation.errors.items())}; --html FILE shows each")
     say(f"{corpus}: F1 {f1} ({scoring.MODE}; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {strict}")
     if given.precision:
         found = f"entities with a score of {cut[0]} or more: precision {cut[1]:.4f}, recall {cut[2]:.4f}" if cut else "no score reaches it"
@@ -109,6 +112,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def scored(given: Arguments, tagger: Tagger, words: Sequence[list[str]], gold: Sequence[list[str]], documents: list[str]) -> Evaluation:
+    """The model's tags beside the gold ones, without entities below --min-score."""
+    from ner import scoring
+
+    tags, confidence = tagger.tag(words, documents)
+    if given.min_score:
+        tags = [scoring.confident(*sentence, given.min_score) for sentence in zip(tags, confidence, strict=True)]
+    return scoring.Evaluation(words, gold, tags, confidence)
+
+
 def compare(given: Arguments, tagger: Tagger, evaluation: Evaluation, documents: list[str], say: Callable[[str], None]) -> dict:
     """The other model on the same sentences, as the JSON file shows it: its F1, and the p-value of "both have the same F1"."""
     from ner import scoring
@@ -116,7 +129,7 @@ def compare(given: Arguments, tagger: Tagger, evaluation: Evaluation, documents:
 
     other = Tagger.load(str(given.compare), compute_dtype=given.compute_dtype, context=given.context)
     warn_of_lacking_types(str(given.compare), other, evaluation.gold, say)
-    theirs = scoring.Evaluation(evaluation.words, evaluation.gold, *other.tag(evaluation.words, documents))
+    theirs = scored(given, other, evaluation.words, evaluation.gold, documents)
     warn_of_lacking_context(str(given.compare), other, say)
     decoding, other_decoding = ("Viterbi" if model.trained_here else "word by word" for model in (tagger, other))
     if decoding != other_decoding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
@@ -52,6 +53,9 @@ def main(arguments: list[str]) -> int:
     from ner.strategy import import_tensorflow
 
     model_folder(given.ckpt)
+    for text in given.text:
+        if os.path.isfile(text):
+            print(f"warning: {text!r} is read as a text, and is a file; --input {text} tags its lines", file=sys.stderr)
     lines = read_lines(given.input) if given.input else iter(given.text)
     chunk = list(itertools.islice(lines, CHUNK))  # an unreadable input is refused before the model is loaded
     import_tensorflow()
@@ -72,15 +76,10 @@ def main(arguments: list[str]) -> int:
 
 def confident(tagged: Tagged, least: float) -> Tagged:
     """Without the entities of a lower score: their words become O."""
-    from ner.scoring import entity_score, spans
+    from ner.scoring import confident as without
 
-    found, tags, entities = spans(tagged.tags), list(tagged.tags), []
-    for entity, span in zip(tagged.entities, found, strict=True):
-        if entity_score(tagged.scores, span) >= least:
-            entities.append(entity)
-        else:
-            tags[span[1] : span[2]] = ["O"] * (span[2] - span[1])
-    return dataclasses.replace(tagged, tags=tags, entities=entities)
+    entities = [entity for entity in tagged.entities if entity.score >= least]
+    return dataclasses.replace(tagged, tags=without(tagged.tags, tagged.scores, least), entities=entities)
 
 
 def chunks(lines: Iterator[str], *, longest: int) -> Iterator[list[str]]:

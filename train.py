@@ -183,7 +183,7 @@ def train(config: Config, devices: Devices) -> int:
                         raise RunStopped(f"stopped after step {state.step}; --resume continues")
 
     say(f"best validation F1 {state.best_f1} (seqeval default mode) after step {state.best_step}; model in {run.folder / 'model'}")
-    say(f"next: python evaluate.py --ckpt {run.folder}    tensorboard --logdir {run.folder.parent} --host localhost")
+    say(f"next: python evaluate.py --ckpt {run.folder} --html errors.html    tensorboard --logdir {run.folder.parent} --host localhost")
     return 0
 
 

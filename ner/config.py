@@ -233,7 +233,8 @@ class Config:
         if self.data and (self.train or self.validation or self.test):
             raise InputError("both data and train/validation/test are given", hint="give one corpus to split, or split files")
         if bool(self.train) != bool(self.validation) or (self.test and not self.train):
-            raise InputError("train and validation files go together", hint="give --train and --validation (and perhaps --test)")
+            lacking = " and ".join(f"--{name}" for name in ("train", "validation") if not getattr(self, name))
+            raise InputError("train and validation files go together", hint=f"give {lacking} too")
 
 
 def _is_unicode(text: str) -> bool:
@@ -258,12 +259,16 @@ READING_KEYS = tuple(name for name in SOURCE_KEYS if name not in PATH_KEYS)  # h
 def train_config(arguments: list[str]) -> Config:
     """The configuration of ``train.py ARGUMENTS``: default < TOML file named by --config < flags.
 
-    With --resume and no --config, the TOML file is the one in the run's folder. Raises InputError.
+    With --resume and no --config, the TOML file is the one in the run's folder. Raises InputError, also where there is none and no corpus
+    is named: a mistyped folder would start another run.
     """
     given = flags.given(Config, arguments)
     path = given.get("config")
     if path is None and given.get("resume") and "output" in given and Path(given["output"], "config.toml").is_file():
         path = Path(given["output"], "config.toml")
+    if path is None and given.get("resume") and "output" in given and not any(name in given for name in DATA_KEYS):
+        hint = "check --output and the current folder, or name a corpus or --config to start a run"
+        raise InputError("nothing to resume: no config.toml here", path=given["output"], hint=hint)
     base = load_toml(path) if path else Config()
     source = {name: getattr(Config, name) for name in SOURCE_KEYS} if any(name in given for name in DATA_KEYS) else {}
     return dataclasses.replace(base, **{**source, **given})

@@ -100,6 +100,7 @@ def _items(
                 known_words = {}
             known_words[word] = valid_word(word, path, line)
         if tag not in known_tags:
+            _refuse_other_columns(fields, word_at, tag_at, path, line)
             known_tags[tag] = valid_tag(tag, path, line)
         words.append(known_words[word])
         tags.append(known_tags[tag])
@@ -174,8 +175,22 @@ def _counts(words: list[str]) -> bool:
 
 def _refuse_columns(found: int, width: int, path: Path, line: int) -> NoReturn:
     what = "1 column" if found == 1 else f"{found} columns"
-    wanted = f"{width} as in the lines above" if width else "a word, a space or tab, and a tag"
+    wanted = f"{width} columns, like the lines above" if width else "a word, a space or tab, and a tag"
     raise InputError(what, hint=f"give the line {wanted}, or name another --format", path=path, line=line)
+
+
+def _refuse_other_columns(fields: list[str], word: int, tag: int, path: Path, line: int) -> None:
+    """Refuse a line whose tags stand where the words are looked for, and a first line that is plain text."""
+    if is_tag(fields[tag]):
+        return
+    if is_tag(fields[word]):
+        hint = f"say where words and tags are, such as --word-column {tag + 1} --tag-column {word + 1}"
+        raise InputError(
+            f"{fields[word]!r}, in the column of the words, is a tag, and {fields[tag]!r} is none", hint=hint, path=path, line=line
+        )
+    if line == 1 and len(fields) > 4 and not any(map(is_tag, fields)):
+        hint = "write a word and its tag on each line; predict.py --input tags plain text"
+        raise InputError(f"none of {len(fields)} columns is a tag", hint=hint, path=path, line=line)
 
 
 def _id(row: str) -> str:

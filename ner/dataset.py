@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -270,17 +270,23 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
         f"data: {sizes} sentences from {config.data or config.train}; {tags.num_tags} tags; {config.batching} rows of "
         f"{train.row_length} word pieces"
     )
-    for warning in filter(None, (scarcity(splits), misfit(train, pieces.unk))):
+    for warning in filter(None, (sameness(splits), scarcity(splits), misfit(train, pieces.unk))):
         say(warning)
     targets = _kept("targets", splits["train"], lambda: ({"tag_ids": tags.encode(splits["train"])}, {}), json.dumps(tags.names))
     return Data(splits, tags, pieces, train, validation, Targets(targets.arrays["tag_ids"], config.label_pieces))
 
 
-def scarcity(splits: dict[str, Sentences]) -> str:
+def sameness(splits: dict[str, Sentences]) -> str:
+    """A warning that a split has the sentences of training; "" if none has."""
+    same = [name for name in SPLITS[1:] if name in splits and splits[name].key == splits["train"].key != ""]
+    return f"warning: {' and '.join(same)}: the sentences of training, so F1 there says nothing of other text" if same else ""
+
+
+def scarcity(splits: Mapping[str, Sequence[Sentence]]) -> str:
     """A warning of too few training sentences; "" if there are more."""
     if len(splits["train"]) >= FEW:
         return ""
-    train, validation = (sum(tag[0] == "B" for s in splits[name] for tag in s.tags) for name in ("train", "validation"))
+    train, validation = (sum(tag[0] == "B" for s in splits.get(name, []) for tag in s.tags) for name in ("train", "validation"))
     what = f"only {len(splits['train'])} training sentences with {train} entities, and {validation} entities in validation"
     return f"warning: {what}: F1 may be 0, and another seed gives another F1; docs/recipes.md says what helps"
 

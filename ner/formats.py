@@ -190,7 +190,7 @@ def _format_of(path: Path, format: str | None) -> str:
     name = format or SUFFIXES.get(suffix)
     if name is None:
         what = f"the suffix {suffix!r} does not tell the format" if suffix else "no suffix to tell the format"
-        raise InputError(what, hint=f"name it with --format {'|'.join(NAMES)}", path=path)
+        raise InputError(what, hint=f"save it in one of these formats and name it: --format {'|'.join(NAMES)}", path=path)
     return name
 
 

@@ -154,6 +154,7 @@ def restore(config: Config, checkpoints: Checkpoints) -> State:
     if found is None and checkpoints.steps():
         raise InputError("no checkpoint in it is intact", path=checkpoints.folder, hint="--overwrite the run to start anew")
     if found is None:
+        say(f"{config.output}: no checkpoint to resume, so the run starts")
         return State()
     path, record = found
     then = {**_defaults(), **record["fingerprint"]}  # a key that is newer than the run had its default's effect

@@ -316,6 +316,15 @@ def entity_score(confidence: Sequence[float], span: Span) -> float:
     return float(np.mean(confidence[span[1] : span[2]]))
 
 
+def confident(tags: Sequence[str], confidence: Sequence[float], least: float) -> list[str]:
+    """The tags of a sentence, ``O`` in place of those of entities with a lower score than ``least``."""
+    kept = list(tags)
+    for span in spans(tags):
+        if entity_score(confidence, span) < least:
+            kept[span[1] : span[2]] = ["O"] * (span[2] - span[1])
+    return kept
+
+
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error: the mean gap between confidence and accuracy over bins (Guo et al. 2017, eq. 3).
 

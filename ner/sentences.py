@@ -179,7 +179,7 @@ def _refuse_empty(name: str, sentences: Sequence[Sentence], path: str | None) ->
     what = f"no sentence of {len(sentences)} falls to the {name} split"
     if documents:
         what += f": a document stays whole, and there {'is 1' if len(documents) == 1 else f'are {len(documents)}'}"
-    units = "documents" if documents else "sentences"
+    units = "documents" if documents else "sentences" if len(sentences) > 1 else "sentences (in conll a blank line ends one)"
     raise InputError(what, hint=f"use more {units}, another --split-seed, or --train and --validation", path=path)
 
 

@@ -96,7 +96,9 @@ def to_iob2(sentences: Iterable[Sentence], path: str | os.PathLike[str] | None =
         return parts.retagged(lambda flat: np.where(_opening_i(flat), "B", flat.prefix)), "IOB1"
     counts = f"the file opens {plain} entities with B- and {opening} with I- that follow none of their type"
     if plain >= opening:
-        parts.refuse_any(_opening_i, f"in IOB2 an entity opens with B-, and {counts}", "write B- there")
+        parts.refuse_any(
+            _opening_i, f"in IOB2 an entity opens with B-, and {counts}", "write B- there, or correct the type of the tag before it"
+        )
     parts.refuse_any(_plain_b, f"in IOB1 an entity opens with B- only right after another of its type, and {counts}", "write I- there")
     raise AssertionError("both kinds were counted")
 

@@ -41,13 +41,17 @@ def test_a_corpus_is_described_by_splits_documents_copies_and_types():
 
 
 def test_what_training_lacks_and_shares_is_said():
-    assert list(check.split_lines(SPLITS)) == [
+    few, *lines = check.split_lines(SPLITS)
+    assert few.startswith("warning: only 3 training sentences with 3 entities")
+    assert lines == [
         "warning: fewer than 20 training entities, too few to learn a type well: geo 2, per 1",
         "warning: test has types that training lacks: org; their entities count as missed",
         "test sentences that training has too: 1 of 2",
     ]
-    many = {"train": [Sentence(["Mali"], ["B-geo"])] * 20, "test": [Sentence(["Togo"], ["B-geo"])]}
+    many = {"train": [Sentence(["Mali"], ["B-geo"])] * 100, "test": [Sentence(["Togo"], ["B-geo"])]}
     assert list(check.split_lines(many)) == []
+    twice = {"train": many["train"], "test": many["train"]}
+    assert list(check.split_lines(twice)) == ["warning: test sentences that training has too: 100 of 100"]
 
 
 @pytest.mark.parametrize(

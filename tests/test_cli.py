@@ -102,6 +102,12 @@ def test_other_bad_usage_is_refused(call, tmp_path, tiny):
     refused(*call("evaluate", "--ckpt", tiny), "--data")
 
 
+def test_a_text_that_is_a_file_is_warned_of(call, tiny):
+    _, error = call("predict", "--ckpt", tiny, "README.md", "no file")
+    assert error.startswith("warning: 'README.md' is read as a text, and is a file; --input README.md tags its lines\n")
+    assert error.count("warning") == 1
+
+
 def test_bad_flags_of_each_program_are_refused(call):
     refused(*call("train", "--epoch", "3"), "did you mean --epochs?")
     refused(*call("train", "README.md"), "'README.md' belongs to no flag; did you mean --data README.md?")

@@ -42,6 +42,9 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
     (tmp_path / "config.toml").write_text("epochs = 11\n")
     assert train_config(["--resume", "--output", str(tmp_path)]).epochs == 11
     assert train_config(["--output", str(tmp_path)]).epochs == Config.epochs
+    assert (
+        train_config(["--resume", "--output", str(tmp_path / "new"), "--data", "x.conll"]).data == "x.conll"
+    )  # a restart script's first start
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
         ("epochs = 1\nrows = 0", ":2: rows = 0 is out of range; give rows a value from 1 to 1,048,576"),
         ("dropout = nan", ":1: dropout = nan is out of range"),
         ("data = 'a; b'\ntrain = 'b'", ": both data and train/validation/test are given; give one corpus to split, or split files"),
-        ("train = 'b'", ": train and validation files go together; give --train and --validation (and perhaps --test)"),
+        ("train = 'b'", ": train and validation files go together; give --validation too"),
         ("head = 'crf'\nlabel_pieces = 'all'", ": head = crf does not go with label_pieces = all"),
         ("rows", ": not valid TOML"),
         (b"encoder = '\xff'", ": not valid TOML"),
@@ -114,6 +117,7 @@ def test_an_error_in_a_toml_keeps_its_parts(tmp_path):
         (["--learning-rate", "2", "--weight-decay", "1"], "learning_rate x weight_decay"),
         (["--head", "crf", "--label-pieces", "all"], "head = crf does not go with label_pieces = all"),
         (["--resume", "--overwrite"], "opposites"),
+        (["--resume", "--output", "/nowhere/run"], "/nowhere/run: nothing to resume"),
         (["--cpu-replicas", "2", "--tpu", "local"], "--cpu-replicas goes with the CPU"),
         (["--data", "caf\udce9.csv"], "not Unicode"),
     ],

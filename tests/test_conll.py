@@ -79,6 +79,8 @@ REFUSED = {  # what: (text, options, line, a part of the message)
     "a comment or a word": ("# text = S-Bahn\na x y O\n", {}, 1, "a comment, or the word '#'"),
     "a comment or a word, and nothing else": ("# x = O\n", {}, 1, "a comment, or the word '#'"),
     "only comments": ("# a = b\n# c\n", {}, None, "no sentence"),
+    "tags first": ("O the\nB-x Kofi\n", {}, 1, "--word-column 2 --tag-column 1"),
+    "plain text": ("Kofi lives in Accra .\n", {}, 1, "none of 5 columns is a tag; write a word and its tag on each line; predict.py"),
     "an index first": (GERMEVAL, {}, None, "--word-column 2"),
     "no such word column": ("\na O\n", {"word_column": 3, "tag_column": 2}, 2, "no column 3"),
     "no such tag column": ("a O\n", {"tag_column": 3}, 1, "no column 3"),

@@ -27,6 +27,12 @@ def test_few_sentences_are_warned_of():
     assert dataset.scarcity({**SPLITS, "train": sentences(*["B-a O"] * 100)}) == ""
 
 
+def test_a_split_that_is_training_again_is_warned_of():
+    train, other = (Sentences(SPLITS["train"].arrays, SPLITS["train"].names, key) for key in ("x", "y"))
+    assert dataset.sameness({"train": train, "validation": other, "test": train}).startswith("warning: test: the sentences of training")
+    assert dataset.sameness({"train": train, "validation": other}) == dataset.sameness(SPLITS) == ""
+
+
 def test_text_of_another_kind_than_the_encoders_is_warned_of(tiny):
     pieces = WordPieces.load(pretrained.read(tiny))
     assert dataset.misfit(pieces.encode([["alex", "in"], ["in", "in"]]), pieces.unk) == ""

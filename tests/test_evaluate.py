@@ -70,6 +70,16 @@ def test_compare_scores_both_models_and_says_that_they_decode_differently(monkey
     assert f"{elsewhere}: F1 0.0 (seqeval default mode); p = 1 (two-sided" in said
 
 
+def test_entities_of_a_low_score_can_be_left_out(monkeypatch, capsys, tmp_path, here):
+    data, scores = tmp_path / "x.conll", tmp_path / "s.json"
+    data.write_text("alex B-per\nlee I-per\n\n")
+    for least, right, missed in ((0.1, 1, 0), (1.0, 0, 1)):
+        status, said, _ = run(monkeypatch, capsys, "--ckpt", here, "--data", data, "--min-score", least, "--json", scores)
+        assert status == 0 and f"{missed} missed" in said
+        found = json.loads(scores.read_text())
+        assert found["f1"] == right and found["errors"]["missed"] == missed and "calibration_error" not in found
+
+
 def test_compare_of_two_models_that_decode_alike_warns_of_nothing(monkeypatch, capsys, tmp_path, here, tiny):
     # One model is right in all six sentences, the other in none. Of the 64 ways to swap their outputs, two keep the whole difference.
     data, scores = tmp_path / "x.conll", tmp_path / "s.json"

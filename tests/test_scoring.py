@@ -22,6 +22,7 @@ from ner.scoring import (
     Pairing,
     Span,
     bootstrap_f1,
+    confident,
     expected_calibration_error,
     paired_test,
     score,
@@ -312,6 +313,13 @@ def test_expected_calibration_error():
 def test_expected_calibration_error_refuses_what_is_no_probability(confidence):
     with pytest.raises(ValueError, match="confidence"):
         expected_calibration_error(np.array(confidence), np.array([True]))
+
+
+def test_tags_without_the_entities_of_a_low_score():
+    tags, scores = ["B-a", "I-a", "O", "B-b"], [0.9, 0.7, 0.1, 0.6]
+    assert confident(tags, scores, 0.0) == confident(tags, scores, 0.6) == tags
+    assert confident(tags, scores, 0.7) == ["B-a", "I-a", "O", "O"]
+    assert confident(tags, scores, 0.9) == ["O"] * 4 and tags[0] == "B-a"
 
 
 def test_the_score_from_which_on_a_precision_is_reached():
