@@ -22,7 +22,7 @@ import tensorflow as tf
 from ner import layers, shape
 from ner.batches import Batch
 from ner.cased import CasedVocabulary
-from ner.fused import fold
+from ner.fused import folds
 from ner.tensors import Tensor
 
 # The class of transformers that reads the saved model, by model_type in config.json.
@@ -108,7 +108,7 @@ class Block(keras.layers.Layer):
     def __init__(self, config: BertConfig, compute_dtype: tf.DType, dropout_rate: float | None, **kwargs):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         hidden, inner = config.hidden_size, config.intermediate_size
-        normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+        normal = layers.normal(config.initializer_range)
 
         def kernel(name, *shape):
             return self.add_weight(name=name, shape=shape, initializer=normal)
@@ -158,17 +158,18 @@ class Block(keras.layers.Layer):
         tokens, hidden = x.shape
         assert tokens == rows * length
         product, add_norm = layers.product, self.add_norm[training]
+        _, *seeds = folds(seed, 4)
 
         qkv = tf.reshape(self.add_bias(product(x, self.qkv_kernel), self.qkv_bias.value), [rows, length, 3, self.heads, -1])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [rows, heads, length, hidden / heads]
-        probabilities = self.attend[training](tf.matmul(query, key, transpose_b=True), segments, fold(seed, 1))
+        probabilities = self.attend[training](tf.matmul(query, key, transpose_b=True), segments, seeds[0])
         context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [tokens, hidden])
         x = add_norm(
-            product(context, self.mix_kernel), self.mix_bias.value, x, self.attention_scale.value, self.attention_shift.value, fold(seed, 2)
+            product(context, self.mix_kernel), self.mix_bias.value, x, self.attention_scale.value, self.attention_shift.value, seeds[1]
         )
         inner = self.activate(product(x, self.inner_kernel), self.inner_bias.value)
         return add_norm(
-            product(inner, self.outer_kernel), self.outer_bias.value, x, self.output_scale.value, self.output_shift.value, fold(seed, 3)
+            product(inner, self.outer_kernel), self.outer_bias.value, x, self.output_scale.value, self.output_shift.value, seeds[2]
         )
 
 
@@ -195,7 +196,7 @@ class Encoder(keras.layers.Layer):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.config = config
         width, hidden = config.embedding_size, config.hidden_size
-        normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+        normal = layers.normal(config.initializer_range)
 
         def weight(name, *shape, initializer=normal):
             return self.add_weight(name=name, shape=shape, initializer=initializer)
@@ -233,16 +234,17 @@ class Encoder(keras.layers.Layer):
         """Batch of int32 [rows, length], seed uint32 scalar -> the last hidden state [rows x length, hidden] in the compute type."""
         assert batch.pieces.shape == batch.positions.shape == batch.segments.shape
         assert batch.pieces.shape.is_fully_defined()
+        embed_seed, *seeds = folds(seed, 1 + len(self.blocks))
         x = self.embed[training](
             self.word_embeddings(tf.reshape(batch.pieces, [-1]), training=training),
             tf.gather(self.position_embeddings.value, tf.reshape(batch.positions, [-1]) + self.config.first_position),
             tf.zeros([self.config.embedding_size]) if self.type_embeddings is None else self.type_embeddings.value[0],
             self.embedding_scale.value,
             self.embedding_shift.value,
-            fold(seed, 0),
+            embed_seed,
         )
         if self.projection_kernel is not None and self.projection_bias is not None:
             x = layers.add_bias()(layers.product(x, self.projection_kernel), self.projection_bias.value)
-        for number, block in enumerate(self.blocks):
-            x = block(x, batch.segments, fold(seed, number + 1), training=training)
+        for block, block_seed in zip(self.blocks, seeds, strict=True):
+            x = block(x, batch.segments, block_seed, training=training)
         return x

@@ -137,6 +137,11 @@ def _tags_of(sentences: Sentences) -> list[str]:
     return _fact("tags", sentences, lambda: sorted(sentences.distinct_tags))
 
 
+def _tag_set(sentences: Sentences) -> tagset.TagSet:
+    """The tags that a model of these sentences predicts, kept in the cache: scikit-learn, which sorts them, takes a second to import."""
+    return tagset.TagSet(tuple(_fact("tag set", sentences, lambda: list(tagset.TagSet.fit(_tags_of(sentences)).names))))
+
+
 class _Source(NamedTuple):
     """Where a split's sentences are: a name for messages, the files, and what numbers in them stand for."""
 
@@ -257,7 +262,7 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
     longest = encoder.shape.longest_row
     if config.row_length and config.row_length > longest:
         raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
-    tags = tagset.TagSet.fit(_tags_of(splits["train"]))
+    tags = _tag_set(splits["train"])
     pieces = told_of_case(WordPieces.load(encoder), config.case, encoder, splits["train"], say)
     train = pieces.encode_cached(splits["train"], config.row_length, longest, documents=documents, whole=True)
     validation = pieces.encode_cached(splits["validation"], train.row_length, documents=documents)
@@ -323,7 +328,7 @@ def check_trainable(splits: dict[str, Sentences], config: Config, say: Callable[
     train = splits["train"]
     if len(train) < 2:
         raise InputError(f"{len(train)} training sentence", path=where, hint="train on at least two")
-    known = tagset.TagSet.fit(_tags_of(train))
+    known = _tag_set(train)
     if known.names == ("O",):
         raise InputError("the training sentences have no entity, only O tags", path=where, hint="annotate some entities")
     if config.context == "document" and not has_neighbours(train):

@@ -68,6 +68,11 @@ def fold(seed: tf.Tensor, value: tf.Tensor | int) -> tf.Tensor:
     return _lowbias32(_lowbias32(tf.cast(seed, tf.uint32)) + tf.cast(value, tf.uint32) * tf.constant(0x9E3779B9, tf.uint32))
 
 
+def folds(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """``fold(seed, 0)`` to ``fold(seed, count - 1)``, in as many operations as one of them takes."""
+    return tf.unstack(fold(seed, tf.range(count)))
+
+
 def keep_mask(shape: tuple[int, ...], rate: float, seed: tf.Tensor) -> tf.Tensor:
     """A boolean array of ``shape``, True with probability ``1 - rate``: a hash of (element number, seed), no state.
 

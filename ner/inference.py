@@ -133,7 +133,7 @@ class Tagger:
                 compute_dtype = "float32"
             dtype = strategy.compute_dtype(compute_dtype, devices.kind)
             with devices.strategy.scope():
-                model = pretrained.build(source, source.tags, head=source.head, compute_dtype=dtype)
+                model = pretrained.build(source, source.tags, head=source.head, compute_dtype=dtype, blank=True)
                 pretrained.load(model, source, head=True)
             head = model.head
             predict = step.make_predict(devices.strategy, model, jit=devices.kind == "gpu")

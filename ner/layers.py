@@ -25,6 +25,11 @@ ACTIVATIONS = {
 ACTIVATIONS["gelu_pytorch_tanh"] = ACTIVATIONS["gelu_new"]
 
 
+def normal(deviation: float):
+    """How weights begin: by a truncated normal distribution, or for 0, which takes no time, as zeros."""
+    return keras.initializers.TruncatedNormal(stddev=deviation) if deviation else "zeros"
+
+
 def product(x: tf.Tensor, kernel) -> tf.Tensor:
     """x [tokens, in] times a kernel [in, out], in the type of x."""
     return tf.matmul(x, tf.cast(kernel, x.dtype))

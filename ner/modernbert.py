@@ -22,7 +22,7 @@ from ner import layers, shape
 from ner.batches import Batch
 from ner.cased import CasedVocabulary
 from ner.errors import InputError
-from ner.fused import dropout, fold, fused
+from ner.fused import dropout, folds, fused
 from ner.tensors import Tensor
 
 ARCHITECTURES = {"modernbert": "ModernBertForTokenClassification"}
@@ -186,7 +186,7 @@ class Block(keras.layers.Layer):
         narrow = config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
 
         def kernel(name, rows, columns, stddev):
-            return self.add_weight(name=name, shape=(rows, columns), initializer=keras.initializers.TruncatedNormal(stddev=stddev))
+            return self.add_weight(name=name, shape=(rows, columns), initializer=layers.normal(stddev))
 
         # The first layer's input is normalised already, by the embeddings.
         self.attention_scale = self.add_weight(name="attention_scale", shape=(hidden,), initializer="ones") if number else None
@@ -229,17 +229,18 @@ class Block(keras.layers.Layer):
         tokens, hidden = residual.shape
         assert tokens == rows * length
         size = hidden // self.heads
+        _, *seeds = folds(seed, 4)
         if self.attention_scale is None:
             x = tf.cast(residual, self.products_dtype)
         else:
             residual, x = self.add_norm_alone(added, residual, self.attention_scale.value, seed)
         qkv = tf.reshape(layers.product(x, self.qkv_kernel), [rows, length, 3, self.heads, size])
         query, key, value = tf.unstack(_rotate(length, size, self.theta)(qkv, batch.positions))
-        probabilities = self.attend[training](tf.matmul(query, key, transpose_b=True), batch.segments, fold(seed, 1))
+        probabilities = self.attend[training](tf.matmul(query, key, transpose_b=True), batch.segments, seeds[0])
         context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [tokens, hidden])
         mixed = layers.product(context, self.mix_kernel)
-        residual, x = self.add_norm[training](mixed, residual, self.output_scale.value, fold(seed, 2))
-        inner = self.gate[training](layers.product(x, self.inner_kernel), fold(seed, 3))
+        residual, x = self.add_norm[training](mixed, residual, self.output_scale.value, seeds[1])
+        inner = self.gate[training](layers.product(x, self.inner_kernel), seeds[2])
         return layers.product(inner, self.outer_kernel), residual
 
 
@@ -262,12 +263,12 @@ class Encoder(keras.layers.Layer):
         hidden = config.hidden_size
 
         def kernel(name, rows, stddev):
-            return self.add_weight(name=name, shape=(rows, hidden), initializer=keras.initializers.TruncatedNormal(stddev=stddev))
+            return self.add_weight(name=name, shape=(rows, hidden), initializer=layers.normal(stddev))
 
         def scale(name):
             return self.add_weight(name=name, shape=(hidden,), initializer="ones")
 
-        normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+        normal = layers.normal(config.initializer_range)
         self.word_embeddings = layers.WordEmbeddings(config.vocab_size, hidden, normal, seen, cased, name="word_embeddings")
         self.embedding_scale = scale("embedding_scale")
         self.blocks = [
@@ -297,10 +298,11 @@ class Encoder(keras.layers.Layer):
         assert batch.pieces.shape == batch.positions.shape == batch.segments.shape
         assert batch.pieces.shape.is_fully_defined()
         words = self.word_embeddings(tf.reshape(batch.pieces, [-1]), training=training)
-        residual = self.embed[training](words, self.embedding_scale.value, fold(seed, 0))
+        embed_seed, *seeds = folds(seed, 1 + len(self.blocks))
+        residual = self.embed[training](words, self.embedding_scale.value, embed_seed)
         added = None
-        for number, block in enumerate(self.blocks):
-            added, residual = block(added, residual, batch, fold(seed, number + 1), training=training)
+        for block, block_seed in zip(self.blocks, seeds, strict=True):
+            added, residual = block(added, residual, batch, block_seed, training=training)
         assert added is not None, "an encoder has layers"
         _, x = self.add_norm(added, residual, self.final_scale.value, seed)
         return self.activate_norm(layers.product(x, self.head_kernel), self.head_scale.value)

@@ -31,6 +31,7 @@ class AdamW(tf.Module):
         self.update_one = tf.function(_adamw, jit_compile=True, autograph=False) if alone else _adamw
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name="updates")
 
+    @tf.autograph.experimental.do_not_convert  # as in ner/step.py
     def update(self, strategy, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor, finite: tf.Tensor) -> None:
         """One update with ``scale`` times the gradients (dense float32, the same on every replica), by ``merge_call``.
 
@@ -44,6 +45,7 @@ class AdamW(tf.Module):
             args = (*slots, gradient, scale, learning_rate, finite, self.updates, self._decay(variable))
             extended.update(variable, self.update_one, args=args)
 
+    @tf.autograph.experimental.do_not_convert
     def last_update_norm(self, learning_rate: tf.Tensor) -> tf.Tensor:
         """The global norm of what the last update, of this rate, added to the weights (float32 scalar); called in the replica context.
 

@@ -40,6 +40,7 @@ class Metrics(NamedTuple):
     data_seconds: tf.Tensor
 
 
+@tf.autograph.experimental.do_not_convert  # no loop and no branch of tensors in it; converting its Python would slow down every start
 def loss_and_gradients(model: TaggingModel, loss_function: LossFunction, batch: Batch, total: tf.Tensor, seed: tf.Tensor):
     """This replica's share of the loss and of the gradients: summed over replicas they are those of the whole update.
 

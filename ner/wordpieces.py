@@ -370,12 +370,12 @@ class WordPieces:
 
     def _pieces_of_words(self, lengths: np.ndarray, words: Callable[[int, int], list[str]], *, most: int, long: int) -> _Known:
         """What the tokenizer makes of every word. most: how many pieces of it are kept; long: a word with more is in ``_Known.long``."""
-        import pandas as pd
-
         kept, pieces, in_sentence, long_words = Growing(np.uint16), Growing(np.int32), Growing(np.int64), dict[str, int]()
         for first, end in blocks(lengths):
-            codes, distinct = pd.factorize(np.array(words(first, end), dtype=object))
-            vocabulary = self.encode_words(list(distinct))
+            number_of: dict[str, int] = {}
+            codes = np.array([number_of.setdefault(word, len(number_of)) for word in words(first, end)], np.int64)
+            distinct = list(number_of)
+            vocabulary = self.encode_words(distinct)
             sizes = np.array([len(ids) for ids in vocabulary], np.int64)
             long_words |= {distinct[i]: int(sizes[i]) for i in np.flatnonzero(sizes > long).tolist()}
             ends = np.cumsum(lengths[first:end])
