@@ -73,6 +73,7 @@ def train(config: Config, devices: Devices) -> int:
             encoder_dropout=config.encoder_dropout,
             compute_dtype=dtype,
             seed=config.seed,
+            blank=True,  # all of it is loaded
         )
         pretrained.load(model, encoder, head=False)
         optimizer = AdamW(model.trained, weight_decay=config.weight_decay)

@@ -12,8 +12,10 @@ Its shape has at least ``vocab_size``, ``hidden_size``, ``initializer_range`` an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,7 +24,7 @@ import tensorflow as tf
 from ner import layers, shape
 from ner.batches import Batch
 from ner.cased import CasedVocabulary
-from ner.fused import folds
+from ner.fused import folds, traced
 from ner.tensors import Tensor
 
 # The class of transformers that reads the saved model, by model_type in config.json.
@@ -123,16 +125,11 @@ class Block(keras.layers.Layer):
         self.outer_kernel, self.outer_bias = kernel("outer_kernel", inner, hidden), vector("outer_bias", hidden)
         self.output_scale, self.output_shift = vector("output_scale", hidden, "ones"), vector("output_shift", hidden)
 
-        heads, epsilon = config.num_attention_heads, config.layer_norm_eps
-        self.heads = heads
-        self.add_bias = layers.add_bias()
-        self.activate = layers.activate(config.hidden_act)
-        # One compiled function with dropout and one without, by [training].
+        # One function with dropout and one without, by [training]; all layers share them.
         rates = config.hidden_dropout_prob, config.attention_probs_dropout_prob
-        hidden_rate, attention_rate = rates if dropout_rate is None else (dropout_rate, dropout_rate)
-        scale = 1.0 / math.sqrt(hidden // heads)
-        self.attend = {False: layers.attend(scale, 0.0), True: layers.attend(scale, attention_rate)}
-        self.add_norm = {False: layers.add_norm(0.0, epsilon), True: layers.add_norm(hidden_rate, epsilon)}
+        rates = rates if dropout_rate is None else (dropout_rate, dropout_rate)
+        fixed = config.num_attention_heads, config.hidden_act, config.layer_norm_eps
+        self.compute = {False: transformer(*fixed, 0.0, 0.0), True: transformer(*fixed, *rates)}
 
     def tensors(self, at: str, names: Names) -> list[Tensor]:
         """Where the variables stand in a checkpoint, below the name ``at``."""
@@ -154,23 +151,49 @@ class Block(keras.layers.Layer):
 
     def call(self, x: tf.Tensor, segments: tf.Tensor, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """x [rows x length, hidden] in the compute type; segments int32 [rows, length]; seed uint32 scalar."""
+        weights = (tf.convert_to_tensor(getattr(self, name).value) for name in Weights._fields)
+        return self.compute[training](x, segments, seed, Weights(*weights))
+
+
+class Weights(NamedTuple):
+    """A layer's weights, float32."""
+
+    qkv_kernel: tf.Tensor
+    qkv_bias: tf.Tensor
+    mix_kernel: tf.Tensor
+    mix_bias: tf.Tensor
+    attention_scale: tf.Tensor
+    attention_shift: tf.Tensor
+    inner_kernel: tf.Tensor
+    inner_bias: tf.Tensor
+    outer_kernel: tf.Tensor
+    outer_bias: tf.Tensor
+    output_scale: tf.Tensor
+    output_shift: tf.Tensor
+
+
+@functools.cache
+def transformer(heads: int, activation: str, epsilon: float, hidden_rate: float, attention_rate: float):
+    """What a layer computes of x [rows x length, hidden], segments, a seed and its Weights, as in ``Block.call``."""
+    add_bias, activate, add_norm = layers.add_bias(), layers.activate(activation), layers.add_norm(hidden_rate, epsilon)
+
+    def compute(x: tf.Tensor, segments: tf.Tensor, seed: tf.Tensor, w: Weights) -> tf.Tensor:
         rows, length = segments.shape
         tokens, hidden = x.shape
         assert tokens == rows * length
-        product, add_norm = layers.product, self.add_norm[training]
+        product = layers.product
+        attend = layers.attend(1.0 / math.sqrt(hidden // heads), attention_rate)
         _, *seeds = folds(seed, 4)
 
-        qkv = tf.reshape(self.add_bias(product(x, self.qkv_kernel), self.qkv_bias.value), [rows, length, 3, self.heads, -1])
+        qkv = tf.reshape(add_bias(product(x, w.qkv_kernel), w.qkv_bias), [rows, length, 3, heads, -1])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [rows, heads, length, hidden / heads]
-        probabilities = self.attend[training](tf.matmul(query, key, transpose_b=True), segments, seeds[0])
+        probabilities = attend(tf.matmul(query, key, transpose_b=True), segments, seeds[0])
         context = tf.reshape(tf.transpose(tf.matmul(probabilities, value), [0, 2, 1, 3]), [tokens, hidden])
-        x = add_norm(
-            product(context, self.mix_kernel), self.mix_bias.value, x, self.attention_scale.value, self.attention_shift.value, seeds[1]
-        )
-        inner = self.activate(product(x, self.inner_kernel), self.inner_bias.value)
-        return add_norm(
-            product(inner, self.outer_kernel), self.outer_bias.value, x, self.output_scale.value, self.output_shift.value, seeds[2]
-        )
+        x = add_norm(product(context, w.mix_kernel), w.mix_bias, x, w.attention_scale, w.attention_shift, seeds[1])
+        inner = activate(product(x, w.inner_kernel), w.inner_bias)
+        return add_norm(product(inner, w.outer_kernel), w.outer_bias, x, w.output_scale, w.output_shift, seeds[2])
+
+    return traced(compute)
 
 
 class Encoder(keras.layers.Layer):

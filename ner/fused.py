@@ -36,6 +36,12 @@ def compiled(function: Callable) -> Callable:
     return lambda *arguments: function(*arguments) if _plain else xla(*arguments)
 
 
+def traced(function: Callable) -> Callable:
+    """``function``, traced once for all calls of it with arguments of the same shapes, so that the layers of a model share the work."""
+    once = tf.function(function, autograph=False)
+    return lambda *arguments: function(*arguments) if _plain else once(*arguments)
+
+
 def fused(function: Callable) -> Callable:
     """Compile ``function(*arrays, *integers)``, of one or several outputs, and its gradient by XLA; only its inputs are kept for that.
 

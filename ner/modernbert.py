@@ -275,7 +275,8 @@ class Encoder(keras.layers.Layer):
             Block(config, number, compute_dtype, dropout_rate, name=f"block_{number}") for number in range(config.num_hidden_layers)
         ]
         self.final_scale = scale("final_scale")
-        self.head_kernel = kernel("head_kernel", hidden, config.initializer_range / math.sqrt(2 * config.num_hidden_layers))
+        # A checkpoint may lack it, so it is drawn even where the other weights begin as zeros.
+        self.head_kernel = kernel("head_kernel", hidden, (config.initializer_range or 0.02) / math.sqrt(2 * config.num_hidden_layers))
         self.head_scale = scale("head_scale")
         embedding_rate = config.embedding_dropout if dropout_rate is None else dropout_rate
         self.embed = {on: _embed(on * embedding_rate, config.norm_eps) for on in (False, True)}

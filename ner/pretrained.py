@@ -250,14 +250,15 @@ def build(
 
     tags: their names by id. cased: the vocabulary, where the encoder is told of case. seen: the word pieces of training, ascending,
     if only their embeddings are to be trained. encoder_dropout: None: what config.json says. compute_dtype: of the matrix products. seed:
-    of the head's initial weights. blank: the encoder's weights begin as zeros: faster, if all of them are loaded.
+    of the head's initial weights. blank: the encoder's weights begin as zeros: faster where they are loaded. What a checkpoint may lack
+    is drawn all the same.
     """
     shape, make_head = source.shape, HEADS[head]
     if blank:
         shape = dataclasses.replace(shape, initializer_range=0.0)
     encoder = source.family.Encoder(shape, compute_dtype, encoder_dropout, seen=seen, cased=cased, name="encoder")
     return TaggingModel(
-        encoder, make_head(shape.hidden_size, tags, dropout_rate=dropout, initializer_range=shape.initializer_range, seed=seed)
+        encoder, make_head(shape.hidden_size, tags, dropout_rate=dropout, initializer_range=source.shape.initializer_range, seed=seed)
     )
 
 

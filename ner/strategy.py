@@ -137,6 +137,9 @@ def choose(
     import tensorflow as tf
 
     devices = _choose(tpu, timeout, look_timeout, gpus, cpu_replicas, workers)
+    if devices.kind == "cpu" and devices.strategy.num_replicas_in_sync == 1:
+        # TensorFlow's passes over a graph cost most of a second of each start, and make no update and no prediction faster here.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     with silent_stderr():
         tf.constant(0)  # TensorFlow's notes on the machine come with the first operation
     return devices
