@@ -212,7 +212,7 @@ def test_sentences_are_read_one_by_one(tmp_path, monkeypatch, name):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert count == 4000 and peak < 250_000, peak
+    assert count == 4000 and peak < 1_000_000, peak  # 50 kB, and 2 MB for all at once; a thread that another test left may allocate too
     assert read(tmp_path / name) == sentences
 
 
