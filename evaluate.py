@@ -101,7 +101,8 @@ def main(arguments: list[str]) -> int:
         report.write_html(given.html, evaluation, title="Entity report", details=details)
     console.print(table(evaluation.scores))
     f1, strict = evaluation.scores.f1, evaluation.scores.f1_strict
-    say(f"errors: {', '.join(f'{number:,} {name}' for name, number in evaluation.errors.items())}; --html FILE shows each")
+    errors = ", ".join(f"{number:,} {name}" for name, number in evaluation.errors.items() if name != "correct")
+    say(f"errors: {errors}; {given.html or '--html FILE'} shows each")
     say(f"{corpus}: F1 {f1} ({scoring.MODE}; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {strict}")
     if given.precision:
         found = f"entities with a score of {cut[0]} or more: precision {cut[1]:.4f}, recall {cut[2]:.4f}" if cut else "no score reaches it"
