@@ -206,13 +206,15 @@ def test_sentences_are_read_one_by_one(tmp_path, monkeypatch, name):
     sentences = [Sentence([f"word{i}", "and", "more"] * 5, ["B-x", "O", "O"] * 5) for i in range(4000)]
     write(tmp_path / name, sentences)
     stream(tmp_path / name).__next__()  # what a first call alone allocates is not measured
-    tracemalloc.start()
-    try:
-        count = sum(1 for _ in stream(tmp_path / name))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert count == 4000 and peak < 1_000_000, peak  # 50 kB, and 2 MB for all at once; a thread that another test left may allocate too
+    peaks = []
+    for _ in range(3):  # the least of three: what other threads of the process allocate is counted too
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in stream(tmp_path / name)) == 4000
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert min(peaks) < 250_000, peaks  # 50 kB alone; all sentences at once are 2 MB
     assert read(tmp_path / name) == sentences
 
 
