@@ -85,10 +85,12 @@ def keep_mask(shape: tuple[int, ...], rate: float, seed: tf.Tensor) -> tf.Tensor
     The hash is lowbias32 (C. Wellons, "Prospecting for hash functions", 2018) of an affine function of the element's number whose
     odd factor and offset come from the seed, so the masks of two seeds are not permutations of each other.
     """
-    count = math.prod(shape)
-    number = tf.reshape(tf.cast(tf.range(count, dtype=tf.int32), tf.uint32), shape)
     factor = tf.bitwise.bitwise_or(fold(seed, 1), tf.constant(1, tf.uint32))
-    return _lowbias32(number * factor + fold(seed, 2)) >= tf.constant(int(rate * 2**32), tf.uint32)
+    # number * factor + offset, by rows and columns: the numbers themselves would be a constant as large as the array in the program.
+    rows, columns = (tf.cast(tf.range(count), tf.uint32) for count in (math.prod(shape[:-1]), shape[-1]))
+    at_row = rows * (tf.constant(shape[-1], tf.uint32) * factor)
+    numbers = tf.reshape(at_row[:, tf.newaxis] + (columns * factor + fold(seed, 2)), shape)
+    return _lowbias32(numbers) >= tf.constant(int(rate * 2**32), tf.uint32)
 
 
 def _lowbias32(x: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -45,3 +48,12 @@ def test_masks_of_different_seeds_sites_and_neighbours_are_uncorrelated():
 def test_dropout_at_rate_zero_is_the_identity():
     x = tf.constant([1.0, 2.0])
     assert dropout(x, 0.0, tf.constant(1, tf.uint32)) is x
+
+
+def test_the_program_of_a_mask_holds_no_constant_of_its_size():
+    """On a GPU or TPU all masks are in one program: at 256 rows of 64 their numbers would be a gigabyte of it."""
+    masked = tf.function(lambda seed: keep_mask((64, 512), 0.1, seed), jit_compile=True)
+    program = masked.experimental_get_compiler_ir(tf.TensorSpec([], tf.uint32))(stage="hlo")
+    constants = re.findall(r"\w+\[([\d,]+)\]\S* constant\(", program)
+    assert "64" in constants and "512" in constants
+    assert all(math.prod(map(int, shape.split(","))) <= 512 for shape in constants)
