@@ -16,7 +16,8 @@ from ner.decoding import decode
 def make_trainer(sentences: list[dict], encoder: str, batch: int, folder: str, *, kind=transformers.Trainer, model=None, **settings):
     """transformers.Trainer at its fastest settings on a CPU (RESULTS.md): grouped by length, padded to the batch's longest, bfloat16.
 
-    Nothing is saved or logged. kind: the class; model: what goes into the model's config.json; settings: more TrainingArguments.
+    Nothing is saved or logged. kind: the class; model: what goes into the model's config.json; settings: more TrainingArguments. Where
+    PyTorch has a GPU, it is taken.
     """
     names = sorted({tag for s in sentences for tag in s["tags"]})
     ids = {name: i for i, name in enumerate(names)}
@@ -25,7 +26,7 @@ def make_trainer(sentences: list[dict], encoder: str, batch: int, folder: str, *
     network = AutoModelForTokenClassification.from_pretrained(encoder, id2label=dict(enumerate(names)), label2id=ids, **options)
     arguments = transformers.TrainingArguments(
         output_dir=folder,
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         bf16=True,
         per_device_train_batch_size=batch,
         train_sampling_strategy="group_by_length",  # group_by_length=True of transformers 4
@@ -82,7 +83,7 @@ def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: i
         chosen = order[begin : begin + batch]
         rows = tokenizer.pad({key: [encoded[key][i] for i in chosen] for key in keys}, return_tensors="pt")
         with torch.inference_mode():
-            scores = forward(**rows).float().log_softmax(-1).numpy()
+            scores = forward(**rows).float().log_softmax(-1).cpu().numpy()
         for i, row in zip(chosen, scores, strict=True):
             places, word = first_pieces(encoded.word_ids(i)).T
             found[starts[i] + word] = row[places]
@@ -91,13 +92,15 @@ def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: i
 
 def by_model(model, tokenizer, sentences: list[dict], batch: int = 32) -> np.ndarray:
     """``log_probabilities`` by a model of transformers."""
-    return log_probabilities(lambda **rows: model(**rows).logits, model, tokenizer, sentences, batch)
+    return log_probabilities(
+        lambda **rows: model(**{key: value.to(model.device) for key, value in rows.items()}).logits, model, tokenizer, sentences, batch
+    )
 
 
 def while_training(made: transformers.Trainer, sentences: list[dict]) -> np.ndarray:
     """The same by a model that is being trained, in bfloat16 as it trains."""
     made.model.eval()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(made.model.device.type, torch.bfloat16):
         found = by_model(made.model, made.processing_class, sentences)
     made.model.train()
     return found
