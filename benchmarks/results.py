@@ -14,13 +14,12 @@ from pathlib import Path
 
 from ner import files
 
-ORDER = ("train", "step", "time-to-f1", "predict", "families", "encode", "startup", "scaling", "elsewhere", "annotation")
+ORDER = ("train", "step", "time-to-f1", "predict", "families", "encode", "startup", "scaling", "gpu", "elsewhere", "annotation")
 HEAD = """# Benchmarks
 
-Written by run.py (annotation: by annotation.py) from results/*.json. What each contender does stands in ours.py and peers.py at the commit
-that is named; three are no longer in the code: of train "tutorial, padded to 384" (every sentence padded, Keras's `fit`), of encode "word
-by word" (a Python loop over words), and elsewhere, which tools/interop.py has taken the place of. The tutorial is the 2020 text
-[Entity Recognition with BERT](https://apoorvnandan.github.io/2020/08/02/bert-ner/)."""
+Written by run.py (annotation: by annotation.py; gpu: by hand, from what tools/gpu_step.py and peers.py printed) from results/*.json. What
+each contender does stands in ours.py and peers.py at the commit that is named; two are no longer in the code: of encode "word by word" (a
+Python loop over words), and elsewhere, which tools/interop.py has taken the place of."""
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile")
 
 

@@ -225,6 +225,7 @@ def train_peer(entry: Entry, seed: int, corpus: Corpus, output: Path, given: arg
         "tokens_per_second": found["tokens_per_second"],
         "versions": found["versions"],
         "predicted": found["predicted"],
+        "machine": results.machine() | ({"GPU": found["gpu"]} if found["gpu"] else {}),
     }
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 import transformers
 
 from benchmarks import worker
@@ -70,7 +71,9 @@ def train(
             iob2, _ = decode(probabilities, [s["tokens"] for s in tested], tags_of(made.model))
             predicted = {"test": likeliest(probabilities, tested, made.model), "test_iob2": iob2}
     pieces = sum(len(one["input_ids"]) for one in made.train_dataset) * epochs
-    return {"epochs": found, "predicted": predicted, "tokens_per_second": pieces / clock["trained"], "versions": worker.versions()}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    speed = {"tokens_per_second": pieces / clock["trained"], "versions": worker.versions(), "gpu": gpu}
+    return {"epochs": found, "predicted": predicted, **speed}
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python tools/gpu_check.py FOLDER --config experiments/gmb_minilm.toml --rows 16 --rows 64 [--steps 8] [SETTINGS of train.py]
     python tools/gpu_step.py FOLDER                     # on the machine with the GPU, where jax is
 
-The update is ner/step.py's, as train.py compiles it for one GPU: forward, loss, backward, clipping, AdamW. TensorFlow lowers it to HLO.
-The rows are packed GMB (GMB_CSV). The losses are those of the same update on this machine's CPU, as train.py does it there. The weights
-are drawn by NumPy on both machines (``weight``): no checkpoint has to travel.
+The update is ner/step.py's, in one program: forward, loss, backward, clipping, AdamW. TensorFlow lowers it to HLO. The rows are packed GMB
+(GMB_CSV). The losses are those of the same update on this machine's CPU, as train.py does it there. The weights are drawn by NumPy on both
+machines (``weight``): no checkpoint has to travel.
 """
 
 from __future__ import annotations

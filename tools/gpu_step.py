@@ -2,7 +2,7 @@
 
     python gpu_step.py FOLDER [--seconds 5] [--json FILE]
 
-Needs jax and NumPy; TensorFlow and this project's other files are not needed. The ways in are jax's private ones (0.11.2).
+Needs jax, NumPy and tpu_compile.py beside it, and no TensorFlow. The ways in are jax's private ones (0.11.2).
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ class Update:
         from jax._src.interpreters import mlir
         from jax._src.lib import _jax
         from jax._src.lib.mlir import ir
+        from tpu_compile import prepare
 
         self.about = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         device = jax.devices()[0]
         with mlir.make_ir_context():
             module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo((folder / f"{name}.hlo").read_bytes()))
-            without_copies(module.operation)
+            prepare(module.operation)
             options = compiler.get_compile_options(num_replicas=1, num_partitions=1, device_assignment=np.array([[device.id]]))
             began = time.perf_counter()
             self.executable = device.client.compile_and_load(module, _jax.DeviceList((device,)), options)
@@ -59,23 +60,6 @@ class Update:
         found = self.executable.execute_sharded([*batch, step, rate, *self.state])
         loss, _, _, *self.state = (one[0] for one in found.disassemble_into_single_device_arrays())
         return loss
-
-
-def without_copies(operation) -> None:
-    """Erase TensorFlow's ``mhlo.copy`` operations, which StableHLO has not."""
-    from jax._src.lib.mlir import ir
-
-    copies = []
-
-    def walk(op):
-        if op.name == "mhlo.copy":
-            copies.append(op)
-        return ir.WalkResult.ADVANCE
-
-    operation.walk(walk)
-    for copy in copies:
-        copy.results[0].replace_all_uses_with(copy.operands[0])
-        copy.erase()
 
 
 def measure(folder: Path, name: str, seconds: float) -> dict:

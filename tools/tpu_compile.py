@@ -28,14 +28,14 @@ def compile_module(topology: str, replicas: int, blob: bytes):
     assert len(devices) == replicas, f"{topology} has {len(devices)} cores, not {replicas}"
     with mlir.make_ir_context():
         module = ir.Module.parse(_jax.mlir.hlo_to_stablehlo(blob))
-        asked = _prepare(module.operation)
+        asked = prepare(module.operation)
         assignment = np.array([[device.id] for device in devices])
         options = compiler.get_compile_options(num_replicas=replicas, num_partitions=1, device_assignment=assignment)
         client = devices[0].client
         return client.compile(module, executable_devices=_jax.DeviceList(tuple(devices)), compile_options=options), asked
 
 
-def _prepare(operation) -> dict:
+def prepare(operation) -> dict:
     """Erase TensorFlow's ``mhlo.copy`` operations, which StableHLO has not, and count the all-reduces."""
     copies, sizes = [], []
 
