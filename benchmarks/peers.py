@@ -92,9 +92,11 @@ def log_probabilities(forward, model, tokenizer, sentences: list[dict], batch: i
 
 def by_model(model, tokenizer, sentences: list[dict], batch: int = 32) -> np.ndarray:
     """``log_probabilities`` by a model of transformers."""
-    return log_probabilities(
-        lambda **rows: model(**{key: value.to(model.device) for key, value in rows.items()}).logits, model, tokenizer, sentences, batch
-    )
+
+    def forward(**rows):
+        return model(**{key: value.to(model.device) for key, value in rows.items()}).logits
+
+    return log_probabilities(forward, model, tokenizer, sentences, batch)
 
 
 def while_training(made: transformers.Trainer, sentences: list[dict]) -> np.ndarray:

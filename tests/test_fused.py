@@ -51,7 +51,7 @@ def test_dropout_at_rate_zero_is_the_identity():
 
 
 def test_the_program_of_a_mask_holds_no_constant_of_its_size():
-    """On a GPU or TPU all masks are in one program: at 256 rows of 64 their numbers would be a gigabyte of it."""
+    """On a GPU or TPU all masks are in one program: at 256 rows of 64 their numbers would be about 0.9 GB of it."""
     masked = tf.function(lambda seed: keep_mask((64, 512), 0.1, seed), jit_compile=True)
     program = masked.experimental_get_compiler_ir(tf.TensorSpec([], tf.uint32))(stage="hlo")
     constants = re.findall(r"\w+\[([\d,]+)\]\S* constant\(", program)
