@@ -33,16 +33,13 @@ def prepared(config: Config):
     import tensorflow as tf
 
     from ner import budget, dataset, pretrained
-    from tools.tpu_check import MINILM, PUBLISHED
+    from tools.tpu_check import MINILM, source_of
 
     tokenizer = pretrained.find(MINILM)  # of the vocabulary that the uncased checkpoints share
     data = dataset.prepare(dataclasses.replace(config, encoder=MINILM), tokenizer, print)
     config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation, tokenizer.shape.hidden_size)
-    shape = PUBLISHED[config.encoder]
-    family = pretrained.FAMILIES[shape["model_type"]]
-    source = pretrained.Pretrained(Path(), shape, family, family.read_config(shape, Path("config.json")))
     model = pretrained.build(
-        source,
+        source_of(config),
         data.tags.names,
         head=config.head,
         cased=data.pieces.cased,

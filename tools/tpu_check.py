@@ -96,21 +96,27 @@ def row_length(config: Config) -> int:
     return config.row_length or 64  # what is chosen for GMB, and for any corpus of sentences
 
 
-def model_of(config: Config):
-    """The experiment's model with random weights, for GMB's 17 tags. Its shape is in PUBLISHED: no checkpoint is needed."""
-    import tensorflow as tf
-
+def source_of(config: Config):
+    """The experiment's encoder as ner/pretrained.py describes one, from its shape in PUBLISHED: no checkpoint is needed."""
     from ner import pretrained
 
     shape = PUBLISHED[config.encoder]
     family = pretrained.FAMILIES[shape["model_type"]]
-    source = pretrained.Pretrained(Path(), shape, family, family.read_config(shape, Path("config.json")))
+    return pretrained.Pretrained(Path(), shape, family, family.read_config(shape, Path("config.json")))
+
+
+def model_of(config: Config):
+    """The experiment's model with random weights, for GMB's 17 tags."""
+    import tensorflow as tf
+
+    from ner import pretrained
+
     dtype = tf.bfloat16 if config.compute_dtype == "auto" else tf.as_dtype(config.compute_dtype)
     tags = ("O", *(f"{prefix}-{kind}" for kind in range(8) for prefix in "BI"))
     more = {"dropout": config.dropout, "encoder_dropout": config.encoder_dropout, "compute_dtype": dtype}
     if config.case:  # of the vocabulary that all uncased checkpoints of PUBLISHED share
-        more["cased"] = word_pieces().with_case(shape["vocab_size"]).cased
-    return pretrained.build(source, tags, head=config.head, **more)
+        more["cased"] = word_pieces().with_case(PUBLISHED[config.encoder]["vocab_size"]).cased
+    return pretrained.build(source_of(config), tags, head=config.head, **more)
 
 
 def word_pieces():
