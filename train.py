@@ -73,16 +73,15 @@ def train(config: Config, devices: Devices) -> int:
             encoder_dropout=config.encoder_dropout,
             compute_dtype=dtype,
             seed=config.seed,
-            blank=True,  # all of it is loaded
         )
         pretrained.load(model, encoder, head=False)
         optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
 
     # --- The update: forward, loss, backward, sum over replicas, clipping, AdamW (ner/step.py) ---
-    # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a class with loss, to_decode, decode and tensors, in
-    # a file like ner/crf.py, named in HEADS of ner/pretrained.py. Another optimizer: a tf.Module with update and last_update_norm as AdamW
-    # in ner/optimizer.py has them; all its variables are saved.
-    compile_all = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
+    # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a class with call, loss, to_decode, decode, chain
+    # and tensors, in a file like ner/crf.py, named in HEADS of ner/pretrained.py. Another optimizer: a tf.Module with update and
+    # last_update_norm as AdamW in ner/optimizer.py has them; all its variables are saved.
+    jit = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
     update = step.make_update(
         devices.strategy,
         model,
@@ -91,9 +90,9 @@ def train(config: Config, devices: Devices) -> int:
         seed=config.seed,
         clip_norm=config.clip_norm,
         accumulate=config.accumulate,
-        jit=compile_all,
+        jit=jit,
     )
-    predict = step.make_predict(devices.strategy, model, jit=compile_all)
+    predict = step.make_predict(devices.strategy, model, jit=jit)
 
     if config.dry_run:
         rehearsal.rehearse(config, devices.strategy, update, data)
@@ -137,8 +136,8 @@ def train(config: Config, devices: Devices) -> int:
             # Training: several updates a host call.
             with run.progress_bar(epoch.steps):
                 for call in calls:
-                    # One rate for each update of the call: linear warm-up over the first `warmup` of total_steps, then linear decay to
-                    # 0 at total_steps, or constant (ner/optimizer.py).
+                    # One rate for each update of the call: linear warm-up over the first `warmup` of total_steps, then constant, or
+                    # linear decay, which would reach 0 one update after the last (ner/optimizer.py).
                     rates = learning_rates(
                         state.step,
                         config.steps_per_call,  # whatever the steps of this call: one shape, one trace

@@ -84,8 +84,7 @@ def validation_f1(run: SimpleNamespace) -> float:
     from ner import inference, scoring
 
     sentences = run.data.splits["validation"]
-    found = inference.predict_words(run.predict, run.strategy, run.data.validation, run.data.tags.num_tags)
-    predicted, _ = run.model.head.decode(found, [s.words for s in sentences])
+    predicted, _ = inference.tag(run.predict, run.strategy, run.data.validation, run.model.head, [s.words for s in sentences])
     return scoring.score([s.tags for s in sentences], predicted).f1
 
 

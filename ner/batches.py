@@ -20,7 +20,7 @@ from ner.wordpieces import Windows
 
 # Windows that are shown in training all in small letters, and all in CAPITALS, where the encoder is told of case. So it learns to read text
 # in which letters tell nothing.
-SMALL, SHOUTED = 0.05, 0.05
+LOWERCASED, UPPERCASED = 0.05, 0.05
 BLOCK = 2000  # windows that are packed together; best fit within a block keeps the order of sentences random across blocks
 BLOCK_PIECES = 2**19  # word pieces of the rows that are filled and handed to TensorFlow together
 NO_LABEL = -1  # the label of pieces that do not count in the loss: special tokens, padding and, by default, a word's later pieces
@@ -113,7 +113,7 @@ def fill(
     offset_of: np.ndarray,
     shape: tuple[int, int],
     targets: Targets,
-    hidden: HiddenCase | None = None,
+    augment: CaseAugmentation | None = None,
 ) -> Batch:
     """Rows of this shape (rows, row length) with the ``chosen`` windows (int64 [n]) at their rows and offsets (int64 [n] each)."""
     row_length = shape[1]
@@ -126,7 +126,7 @@ def fill(
     labelled = words >= 0 if targets.pieces == "all" else first
     known = len(targets.tag_ids) > 0
     values = Batch(
-        pieces=hidden.of(pieces, np.repeat(hidden.chance[chosen], sizes)) if hidden else pieces,
+        pieces=augment.of(pieces, np.repeat(augment.chance[chosen], sizes)) if augment else pieces,
         positions=inside,
         segments=np.repeat(_number_within_row(row_of, offset_of), sizes),
         sentences=np.where(words >= 0, windows.sentence_of(words), 0),
@@ -139,7 +139,7 @@ def fill(
     return rows
 
 
-class HiddenCase(NamedTuple):
+class CaseAugmentation(NamedTuple):
     """Which windows are shown all in small letters and which all in capitals: by ``chance``, in [0, 1), float64 [windows]."""
 
     cased: CasedVocabulary
@@ -148,7 +148,7 @@ class HiddenCase(NamedTuple):
     def of(self, pieces: np.ndarray, chance: np.ndarray) -> np.ndarray:
         """The pieces as they are shown. chance: that of each piece's window."""
         plain = self.cased.plain[pieces]
-        return np.where(chance < SMALL, plain, np.where(chance >= 1 - SHOUTED, self.cased.capitals[plain], pieces))
+        return np.where(chance < LOWERCASED, plain, np.where(chance >= 1 - UPPERCASED, self.cased.capitals[plain], pieces))
 
 
 def empty_rows(count: int, row_length: int) -> Batch:
@@ -176,7 +176,7 @@ class Rows:
     """Rows of one length: which windows lie where in them. They are filled when they are taken.
 
     Attributes:
-        windows, targets, hidden: what they are filled with (``fill``).
+        windows, targets, augment: what they are filled with (``fill``).
         row_length: their word pieces.
         chosen, offsets: int64 [windows], the windows row after row, and the place of each in its row.
         begins, counts: int64 [rows], which of ``chosen`` are in a row: ``counts`` windows from ``begins`` on; none in rows of padding.
@@ -184,7 +184,7 @@ class Rows:
 
     windows: Windows
     targets: Targets
-    hidden: HiddenCase | None
+    augment: CaseAugmentation | None
     row_length: int
     chosen: np.ndarray
     offsets: np.ndarray
@@ -205,7 +205,7 @@ class Rows:
         begins, counts = self.begins[index], self.counts[index]
         which = ranges(begins, counts)
         row_of, shape = np.repeat(np.arange(len(counts)), counts), (len(counts), self.row_length)
-        return fill(self.windows, self.chosen[which], row_of, self.offsets[which], shape, self.targets, self.hidden)
+        return fill(self.windows, self.chosen[which], row_of, self.offsets[which], shape, self.targets, self.augment)
 
     def shuffled(self, order: np.ndarray, multiple: int) -> Rows:
         """The rows in this order (a permutation, int64 [rows]), and behind them rows of padding up to a multiple of ``multiple`` rows."""
@@ -220,7 +220,7 @@ class Rows:
         return int((self.windows.starts[chosen + 1] - self.windows.starts[chosen]).sum())
 
 
-def plan_rows(windows: Windows, batching: str, targets: Targets, order: np.ndarray, hidden: HiddenCase | None = None) -> list[Rows]:
+def plan_rows(windows: Windows, batching: str, targets: Targets, order: np.ndarray, augment: CaseAugmentation | None = None) -> list[Rows]:
     """All windows in the given order (a permutation, int64 [windows]) as rows, one item per row length (buckets have several)."""
     lengths = windows.lengths[order]
     if batching == "packed":
@@ -228,12 +228,12 @@ def plan_rows(windows: Windows, batching: str, targets: Targets, order: np.ndarr
         by_row = np.lexsort((offset_of, row_of))
         counts = np.bincount(row_of)
         begins = np.cumsum(counts) - counts
-        return [Rows(windows, targets, hidden, windows.row_length, order[by_row], offset_of[by_row], begins, counts)]
+        return [Rows(windows, targets, augment, windows.row_length, order[by_row], offset_of[by_row], begins, counts)]
     row_lengths_ = row_lengths(batching, windows.row_length)
     bucket = np.searchsorted(row_lengths_, lengths)
     groups = [(length, order[bucket == b]) for b, length in enumerate(row_lengths_)]
     return [
-        Rows(windows, targets, hidden, length, group, np.zeros(len(group), np.int64), np.arange(len(group)), np.ones(len(group), np.int64))
+        Rows(windows, targets, augment, length, group, np.zeros(len(group), np.int64), np.arange(len(group)), np.ones(len(group), np.int64))
         for length, group in groups
         if len(group)
     ]
@@ -288,12 +288,12 @@ def make_epoch(
 
     The rows are only planned here; ``host_calls`` fills them while training goes on.
 
-    cased: where the encoder is told of case. Some windows are then shown in small letters and some in capitals (``SMALL``, ``SHOUTED``).
+    cased: where the encoder is told of case. Some windows are then shown in small letters (``LOWERCASED``) or capitals (``UPPERCASED``).
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     windows = windows.cut_documents(random)
-    hidden = HiddenCase(cased, random.random(len(windows.sentences))) if cased else None
-    buckets = plan_rows(windows, batching, targets, random.permutation(len(windows.sentences)), hidden)
+    augment = CaseAugmentation(cased, random.random(len(windows.sentences))) if cased else None
+    buckets = plan_rows(windows, batching, targets, random.permutation(len(windows.sentences)), augment)
     buckets = [rows.shuffled(random.permutation(len(rows.begins)), rows_per_step) for rows in buckets]
     steps = [len(rows.begins) // rows_per_step for rows in buckets]
     return Epoch(buckets, rows_per_step, random.permutation(np.repeat(np.arange(len(buckets)), steps)))
@@ -368,7 +368,7 @@ def split_calls(order: np.ndarray, first: int, *, most: int, stops: Collection[i
     return calls
 
 
-def distribute(strategy, rows: Batch | Rows, rows_per_step: int, *, first_step: int = 0, accumulate: int = 1):
+def distribute(strategy, rows: Batch | Rows, rows_per_step: int, *, accumulate: int = 1):
     """Rows -> a distributed tf.data.Dataset whose elements are a Batch of tensors, int32 [rows per replica, row length].
 
     The dataset is endless: take as many elements as there are steps. Each step's rows are split evenly over the replicas in order, a
@@ -382,7 +382,7 @@ def distribute(strategy, rows: Batch | Rows, rows_per_step: int, *, first_step: 
     fixed.autotune.enabled = False
     replicas = strategy.num_replicas_in_sync
     share = -(-rows_per_step // (replicas * accumulate)) * accumulate  # rows of a replica in a step
-    steps = np.arange(first_step, rows.shape[0] // rows_per_step)
+    steps = np.arange(rows.shape[0] // rows_per_step)
 
     def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
         local = replicas // context.num_input_pipelines

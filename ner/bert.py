@@ -5,8 +5,8 @@ RoBERTa, DistilBERT and ELECTRA share the layers.
 Weights are float32. With bfloat16 everything handed from one product to the next is rounded to it, the residual stream and the attention
 probabilities too. In float32 the outputs are those of Hugging Face's PyTorch classes to 1e-5 (tests/test_families.py).
 
-A module of a family has ``ARCHITECTURES``, ``UNUSED``, ``WORDS``, ``read_config``, ``number_of_weights``, ``current_name`` and ``Encoder``.
-Its shape has at least ``vocab_size``, ``hidden_size``, ``initializer_range`` and ``longest_row``.
+A module of a family has ``ARCHITECTURES``, ``PREFIXES``, ``UNUSED``, ``WORDS``, ``read_config``, ``number_of_weights`` and ``Encoder``. Its
+shape has at least ``vocab_size``, ``hidden_size``, ``initializer_range`` and ``longest_row``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ import tensorflow as tf
 from ner import layers, shape
 from ner.batches import Batch
 from ner.cased import CasedVocabulary
-from ner.fused import folds, traced
+from ner.fused import split_seed, traced
 from ner.tensors import Tensor
 
 # The class of transformers that reads the saved model, by model_type in config.json.
 ARCHITECTURES = {"bert": "BertForTokenClassification"}
+# How tensors' names begin in that class; a bare encoder's lack the first of them.
+PREFIXES = ("bert.",)
 # Parts of pre-training checkpoints that tagging does not use; anything else that is left over is refused.
 UNUSED = ("pooler.", "cls.", "bert.pooler.")
 WORDS = "bert.embeddings.word_embeddings.weight"
@@ -69,10 +71,11 @@ class BertConfig:
         return self.hidden_size
 
 
-def read_config(config: dict, path: Path) -> BertConfig:
+def read_config(config: dict, path: Path, kind: type[BertConfig] = BertConfig) -> BertConfig:
     """The encoder's shape from the content of a config.json; InputError for one that these layers do not compute."""
-    found = shape.read(BertConfig, config, path)
+    found = shape.read(kind, config, path)
     shape.check_heads(found.hidden_size, found.num_attention_heads, path)
+    shape.check_places(found.longest_row, path)
     return found
 
 
@@ -81,11 +84,6 @@ def number_of_weights(config: BertConfig) -> int:
     matrices = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     return config.embedding_size * rows + config.num_hidden_layers * matrices
-
-
-def current_name(name: str) -> str:
-    """A tensor's name in BertForTokenClassification, for names of a bare encoder."""
-    return name if name.startswith("bert.") else f"bert.{name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +108,9 @@ class Block(keras.layers.Layer):
     def __init__(self, config: BertConfig, compute_dtype: tf.DType, dropout_rate: float | None, **kwargs):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         hidden, inner = config.hidden_size, config.intermediate_size
-        normal = layers.normal(config.initializer_range)
 
         def kernel(name, *shape):
-            return self.add_weight(name=name, shape=shape, initializer=normal)
+            return self.add_weight(name=name, shape=shape, initializer="zeros")
 
         def vector(name, size, initializer="zeros"):
             return self.add_weight(name=name, shape=(size,), initializer=initializer)
@@ -183,7 +180,7 @@ def transformer(heads: int, activation: str, epsilon: float, hidden_rate: float,
         assert tokens == rows * length
         product = layers.product
         attend = layers.attend(1.0 / math.sqrt(hidden // heads), attention_rate)
-        _, *seeds = folds(seed, 4)
+        _, *seeds = split_seed(seed, 4)
 
         qkv = tf.reshape(add_bias(product(x, w.qkv_kernel), w.qkv_bias), [rows, length, 3, heads, -1])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # each [rows, heads, length, hidden / heads]
@@ -197,9 +194,10 @@ def transformer(heads: int, activation: str, epsilon: float, hidden_rate: float,
 
 
 class Encoder(keras.layers.Layer):
-    """Embeddings of words, places, token type and written form, and the blocks."""
+    """Embeddings of words, places, token type and written form, and the blocks. All weights begin as zeros and ones, to be loaded."""
 
     names = Names()
+    token_types = True  # whether checkpoints have a table of them; every piece has type 0
 
     def __init__(
         self,
@@ -209,29 +207,24 @@ class Encoder(keras.layers.Layer):
         *,
         seen: np.ndarray | None = None,
         cased: CasedVocabulary | None = None,
-        token_types: bool = True,
         **kwargs,
     ):
-        """dropout_rate replaces both rates of the checkpoint's configuration. seen, cased: of ``WordEmbeddings``.
-
-        token_types: whether the checkpoint has a table of them; every piece has type 0.
-        """
+        """dropout_rate replaces both rates of the checkpoint's configuration. seen, cased: of ``WordEmbeddings``."""
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.config = config
         width, hidden = config.embedding_size, config.hidden_size
-        normal = layers.normal(config.initializer_range)
 
-        def weight(name, *shape, initializer=normal):
+        def weight(name, *shape, initializer="zeros"):
             return self.add_weight(name=name, shape=shape, initializer=initializer)
 
-        self.word_embeddings = layers.WordEmbeddings(config.vocab_size, width, normal, seen, cased, name="word_embeddings")
+        self.word_embeddings = layers.WordEmbeddings(config.vocab_size, width, seen, cased, name="word_embeddings")
         self.position_embeddings = weight("position_embeddings", config.max_position_embeddings, width)
-        self.type_embeddings = weight("type_embeddings", config.type_vocab_size, width) if token_types else None
+        self.type_embeddings = weight("type_embeddings", config.type_vocab_size, width) if self.token_types else None
         self.embedding_scale = weight("embedding_scale", width, initializer="ones")
-        self.embedding_shift = weight("embedding_shift", width, initializer="zeros")
+        self.embedding_shift = weight("embedding_shift", width)
         projected = width != hidden
         self.projection_kernel = weight("projection_kernel", width, hidden) if projected else None
-        self.projection_bias = weight("projection_bias", hidden, initializer="zeros") if projected else None
+        self.projection_bias = weight("projection_bias", hidden) if projected else None
         self.blocks = [Block(config, compute_dtype, dropout_rate, name=f"block_{i}") for i in range(config.num_hidden_layers)]
         rate = config.hidden_dropout_prob if dropout_rate is None else dropout_rate
         epsilon = config.layer_norm_eps
@@ -257,7 +250,7 @@ class Encoder(keras.layers.Layer):
         """Batch of int32 [rows, length], seed uint32 scalar -> the last hidden state [rows x length, hidden] in the compute type."""
         assert batch.pieces.shape == batch.positions.shape == batch.segments.shape
         assert batch.pieces.shape.is_fully_defined()
-        embed_seed, *seeds = folds(seed, 1 + len(self.blocks))
+        embed_seed, *seeds = split_seed(seed, 1 + len(self.blocks))
         x = self.embed[training](
             self.word_embeddings(tf.reshape(batch.pieces, [-1]), training=training),
             tf.gather(self.position_embeddings.value, tf.reshape(batch.positions, [-1]) + self.config.first_position),

@@ -43,7 +43,7 @@ An entity counts as found if its type and both its ends are right. With TP entit
 annotated but not found: precision P = TP / (TP + FP), recall R = TP / (TP + FN), F1 = 2 P R / (P + R). Entities are read from the tags as
 seqeval's default (conlleval) mode reads them; strict F1 reads them in its IOB2 mode. Macro F1 is the mean over the types. The tags are
 the most probable valid IOB2 sequence of each sentence. The pipeline takes each word's most probable tag instead and may find less. The
-epoch was chosen by this F1, so expect a little less on other text of the same kind.
+weights are those of the best validation by this F1, so expect a little less on other text of the same kind.
 
 | type | precision | recall | F1 | entities |
 | --- | ---: | ---: | ---: | ---: |

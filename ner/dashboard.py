@@ -84,7 +84,7 @@ class Dashboard:
 
 
 def validation_scalars(evaluation: Evaluation) -> dict[str, float]:
-    """The ``validation/...`` scalars of one epoch. The evaluation must have its ``confidence``."""
+    """The ``validation/...`` scalars of one validation. The evaluation must have its ``confidence``."""
     scores = evaluation.scores
     values = {f"validation/{name}": getattr(scores, name) for name in ("f1", "f1_strict", "precision", "recall", "macro_f1")}
     for kind, row in scores.per_type.items():

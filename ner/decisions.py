@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ner.errors import InputError
-from ner.sentences import Sentence, Span, entity_spans, is_tag
+from ner.sentences import Sentence, Span, entity_spans, is_tag, span_tags
 
 CHOICES = ("model", "gold", "unsure")
 
@@ -27,7 +27,7 @@ def read(path: Path) -> list[Decision]:
         InputError: the file cannot be read or a line is no decision.
     """
     try:
-        rows = path.read_text("utf-8").split("\n")
+        rows = path.read_text("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         what = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8 text'})"
         raise InputError(what, hint="give the file that the page exported", path=path) from None
@@ -87,7 +87,7 @@ def applied(sentences: Sequence[Sentence], decisions: Sequence[Decision], path: 
         before = ", ".join(_shown(words, span) for span in sorted(gone, key=lambda span: span[1]))
         if gone or predicted:
             lines.append(f"sentence {number}: {before or 'no entity'} -> {_shown(words, predicted)}")
-    changed = {number: _tags(found, len(sentences[number].tags)) for number, found in spans.items()}
+    changed = {number: span_tags(found, len(sentences[number].tags)) for number, found in spans.items()}
     return {number: tags for number, tags in changed.items() if tags != sentences[number].tags}, lines
 
 
@@ -105,7 +105,8 @@ def _span(record: dict[str, Any], key: str, sentence: Sentence, path: Path, line
         return None
     try:
         type_, first, end = value["type"], value["start_word"], value["end_word"]
-        fits = type(first) is int and type(end) is int and 0 <= first < end <= len(sentence.words) and is_tag(f"B-{type_}")
+        fits = type(first) is int and type(end) is int and 0 <= first < end <= len(sentence.words)
+        fits = fits and type(type_) is str and is_tag(f"B-{type_}")
     except (TypeError, KeyError):
         fits = False
     if not fits:
@@ -120,10 +121,3 @@ def _text(sentence: Sentence, span: Span) -> str:
 
 def _shown(sentence: Sentence, span: Span | None) -> str:
     return "no entity" if span is None else f"{_text(sentence, span)!r} {span[0]}"
-
-
-def _tags(spans: set[Span], length: int) -> list[str]:
-    tags = ["O"] * length
-    for type_, first, end in spans:
-        tags[first:end] = [f"B-{type_}"] + [f"I-{type_}"] * (end - first - 1)
-    return tags

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import tensorflow as tf
-
 from ner import bert, layers, shape
+from ner.bert import number_of_weights as number_of_weights
 
 ARCHITECTURES = {"distilbert": "DistilBertForTokenClassification"}
+PREFIXES = ("distilbert.",)
 UNUSED = ("vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
 WORDS = "distilbert.embeddings.word_embeddings.weight"
 
@@ -53,19 +53,10 @@ def read_config(config: dict, path: Path) -> bert.BertConfig:
     return found.as_bert
 
 
-def number_of_weights(config: bert.BertConfig) -> int:
-    """How many weights the matrices of an encoder of this shape hold."""
-    return bert.number_of_weights(config) - config.type_vocab_size * config.hidden_size
-
-
-def current_name(name: str) -> str:
-    """A tensor's name in DistilBertForTokenClassification, for names of a bare encoder."""
-    return name if name.startswith("distilbert.") else f"distilbert.{name}"
-
-
 class Encoder(bert.Encoder):
     """BERT's without token types, under DistilBERT's names."""
 
+    token_types = False
     names = bert.Names(
         model="distilbert",
         layer="transformer.layer",
@@ -78,7 +69,3 @@ class Encoder(bert.Encoder):
         outer="ffn.lin2",
         output_norm="output_layer_norm",
     )
-
-    def __init__(self, config: bert.BertConfig, compute_dtype: tf.DType = tf.float32, dropout_rate: float | None = None, **options):
-        """See ``ner.bert.Encoder``."""
-        super().__init__(config, compute_dtype, dropout_rate, token_types=False, **options)

@@ -33,7 +33,8 @@ class InputError(Exception):
 
 
 class RunStopped(Exception):
-    """A run ended early and kept its last checkpoint: it was asked to stop, or its loss was not finite. One line, exit status 1."""
+    """A program ended early though its input was right: it was asked to stop, a value was not finite, or workers or rows were lost. One
+    line, exit status 1."""
 
 
 class WorkerLost(RunStopped):

@@ -2,7 +2,8 @@
 
 On a CPU TensorFlow runs `x + bias`, GELU, dropout and LayerNorm as a dozen kernels. Each of them reads and writes the whole array. XLA
 around the whole step would fuse them, but would not use oneDNN's matrix products, which are worth more. So the matrix products are left
-to TensorFlow, and the element-wise work between two of them is compiled. On GPU and TPU the whole step is compiled, these functions in it.
+to TensorFlow, and the element-wise work between two of them is compiled. On a TPU the whole update is compiled, on a GPU the forward and
+backward pass; these functions are then part of that.
 
 Dropout keeps no mask and no generator state: element i is kept if a 32-bit hash of (i, seed) is above the rate. Forward and backward pass
 compute the same hash, so the mask is a function of the seed alone.
@@ -69,14 +70,14 @@ def fused(function: Callable) -> Callable:
     return call
 
 
-def fold(seed: tf.Tensor, value: tf.Tensor | int) -> tf.Tensor:
+def fold_in(seed: tf.Tensor, value: tf.Tensor | int) -> tf.Tensor:
     """A new seed (uint32 scalar) from a seed and a number: a step, a replica, a layer."""
     return _lowbias32(_lowbias32(tf.cast(seed, tf.uint32)) + tf.cast(value, tf.uint32) * tf.constant(0x9E3779B9, tf.uint32))
 
 
-def folds(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
-    """``fold(seed, 0)`` to ``fold(seed, count - 1)``, in as many operations as one of them takes."""
-    return tf.unstack(fold(seed, tf.range(count)))
+def split_seed(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """``fold_in(seed, 0)`` to ``fold_in(seed, count - 1)``, in as many operations as one of them takes."""
+    return tf.unstack(fold_in(seed, tf.range(count)))
 
 
 def keep_mask(shape: tuple[int, ...], rate: float, seed: tf.Tensor) -> tf.Tensor:
@@ -85,11 +86,11 @@ def keep_mask(shape: tuple[int, ...], rate: float, seed: tf.Tensor) -> tf.Tensor
     The hash is lowbias32 (C. Wellons, "Prospecting for hash functions", 2018) of an affine function of the element's number whose
     odd factor and offset come from the seed, so the masks of two seeds are not permutations of each other.
     """
-    factor = tf.bitwise.bitwise_or(fold(seed, 1), tf.constant(1, tf.uint32))
+    factor = tf.bitwise.bitwise_or(fold_in(seed, 1), tf.constant(1, tf.uint32))
     # number * factor + offset, by rows and columns: the numbers themselves would be a constant as large as the array in the program.
     rows, columns = (tf.cast(tf.range(count), tf.uint32) for count in (math.prod(shape[:-1]), shape[-1]))
     at_row = rows * (tf.constant(shape[-1], tf.uint32) * factor)
-    numbers = tf.reshape(at_row[:, tf.newaxis] + (columns * factor + fold(seed, 2)), shape)
+    numbers = tf.reshape(at_row[:, tf.newaxis] + (columns * factor + fold_in(seed, 2)), shape)
     return _lowbias32(numbers) >= tf.constant(int(rate * 2**32), tf.uint32)
 
 

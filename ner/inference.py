@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ner import batches
+from ner import batches, corpus
 from ner.errors import InputError, RunStopped
-from ner.scoring import entity_score, spans
+from ner.scoring import entity_score
+from ner.sentences import entity_spans
 from ner.wordpieces import CONTEXT_ROW, Windows, WordPieces
 from ner.words import pre_split, tokenize
 
@@ -59,17 +60,10 @@ def tag(predict, strategy, windows: Windows, head, sentences: Sequence[Sequence[
 
 def in_blocks(predict, strategy, windows: Windows, num_tags: int, block: int = BLOCK) -> Iterator[tuple[int, int, np.ndarray]]:
     """The sentences [first, end) of each block, and what the head decodes for their words (``predict_words``)."""
-    for first, end in blocks(windows.units, block):
+    units = windows.units
+    for first_unit, end_unit in corpus.blocks(np.diff(units), block):  # sentences that share windows stay together
+        first, end = int(units[first_unit]), int(units[end_unit])
         yield first, end, predict_words(predict, strategy, windows.of_sentences(first, end), num_tags)
-
-
-def blocks(units: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
-    """The sentences in blocks [first, end) of at most ``most``, or of one unit where that is longer. units: of ``Windows``."""
-    number = 0
-    while number < len(units) - 1:
-        last = max(number + 1, int(np.searchsorted(units, units[number] + most, side="right")) - 1)
-        yield int(units[number]), int(units[last])
-        number = last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +127,7 @@ class Tagger:
                 compute_dtype = "float32"
             dtype = strategy.compute_dtype(compute_dtype, devices.kind)
             with devices.strategy.scope():
-                model = pretrained.build(source, source.tags, head=source.head, compute_dtype=dtype, blank=True)
+                model = pretrained.build(source, source.tags, head=source.head, compute_dtype=dtype)
                 pretrained.load(model, source, head=True)
             head = model.head
             predict = step.make_predict(devices.strategy, model, jit=devices.kind == "gpu")
@@ -177,7 +171,7 @@ class Tagger:
 
 def _tagged(text: str, offsets: list[tuple[str, int, int]], tags: list[str], scores: list[float]) -> Tagged:
     entities = []
-    for span in spans(tags):
+    for span in entity_spans(tags):
         kind, first, end = span
         start, stop = offsets[first][1], offsets[end - 1][2]
         entities.append(Entity(start, stop, text[start:stop], kind, entity_score(scores, span)))

@@ -25,11 +25,6 @@ ACTIVATIONS = {
 ACTIVATIONS["gelu_pytorch_tanh"] = ACTIVATIONS["gelu_new"]
 
 
-def normal(deviation: float):
-    """How weights begin: by a truncated normal distribution, or for 0, which takes no time, as zeros."""
-    return keras.initializers.TruncatedNormal(stddev=deviation) if deviation else "zeros"
-
-
 def product(x: tf.Tensor, kernel) -> tf.Tensor:
     """x [tokens, in] times a kernel [in, out], in the type of x."""
     return tf.matmul(x, tf.cast(kernel, x.dtype))
@@ -48,9 +43,7 @@ class WordEmbeddings(keras.layers.Layer):
     No other row gets a gradient. A corpus of 200 sentences has 3,000 of 30,000 pieces, and the table may be half of an encoder's weights.
     """
 
-    def __init__(
-        self, vocab_size: int, width: int, initializer, seen: np.ndarray | None = None, cased: CasedVocabulary | None = None, **kwargs
-    ):
+    def __init__(self, vocab_size: int, width: int, seen: np.ndarray | None = None, cased: CasedVocabulary | None = None, **kwargs):
         """seen: int64 [seen pieces], the pieces that occur in training; None for all. cased: what they are if capitals are told."""
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.cased = cased
@@ -58,9 +51,9 @@ class WordEmbeddings(keras.layers.Layer):
             seen = np.unique(seen if cased is None else cased.plain[seen])
         self.seen = seen
         self.forms = None if cased is None else self.add_weight(name="forms", shape=(FORMS, width), initializer="zeros")
-        self.table = self.add_weight(name="table", shape=(vocab_size, width), initializer=initializer, trainable=seen is None)
+        self.table = self.add_weight(name="table", shape=(vocab_size, width), initializer="zeros", trainable=seen is None)
         if seen is not None:
-            self.seen_rows = self.add_weight(name="seen_rows", shape=(len(seen), width), initializer=initializer)
+            self.seen_rows = self.add_weight(name="seen_rows", shape=(len(seen), width), initializer="zeros")
             self.row_of = np.zeros(vocab_size, np.int32)
             self.row_of[seen] = np.arange(len(seen))
             self.is_seen = np.zeros(vocab_size, bool)

@@ -22,10 +22,11 @@ from ner import layers, shape
 from ner.batches import Batch
 from ner.cased import CasedVocabulary
 from ner.errors import InputError
-from ner.fused import dropout, folds, fused
+from ner.fused import dropout, fused, split_seed
 from ner.tensors import Tensor
 
 ARCHITECTURES = {"modernbert": "ModernBertForTokenClassification"}
+PREFIXES = ("model.", "head.")
 UNUSED = ("decoder.",)
 WORDS = "model.embeddings.tok_embeddings.weight"
 FULL, LOCAL = "full_attention", "sliding_attention"
@@ -114,11 +115,6 @@ def number_of_weights(config: ModernBertConfig) -> int:
     return config.hidden_size * config.vocab_size + config.num_hidden_layers * matrices
 
 
-def current_name(name: str) -> str:
-    """A tensor's name in ModernBertForTokenClassification, for names of a bare encoder."""
-    return name if name.startswith(("model.", "head.")) else f"model.{name}"
-
-
 @functools.cache
 def _embed(rate: float, epsilon: float):
     """dropout(LayerNorm(words)): float32 [tokens, hidden]."""
@@ -183,18 +179,17 @@ class Block(keras.layers.Layer):
     def __init__(self, config: ModernBertConfig, number: int, compute_dtype: tf.DType, dropout_rate: float | None, **kwargs):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
-        narrow = config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
 
-        def kernel(name, rows, columns, stddev):
-            return self.add_weight(name=name, shape=(rows, columns), initializer=layers.normal(stddev))
+        def kernel(name, rows, columns):
+            return self.add_weight(name=name, shape=(rows, columns), initializer="zeros")
 
         # The first layer's input is normalised already, by the embeddings.
         self.attention_scale = self.add_weight(name="attention_scale", shape=(hidden,), initializer="ones") if number else None
-        self.qkv_kernel = kernel("qkv_kernel", hidden, 3 * hidden, config.initializer_range)
-        self.mix_kernel = kernel("mix_kernel", hidden, hidden, narrow)
+        self.qkv_kernel = kernel("qkv_kernel", hidden, 3 * hidden)
+        self.mix_kernel = kernel("mix_kernel", hidden, hidden)
         self.output_scale = self.add_weight(name="output_scale", shape=(hidden,), initializer="ones")
-        self.inner_kernel = kernel("inner_kernel", hidden, 2 * inner, config.initializer_range)
-        self.outer_kernel = kernel("outer_kernel", inner, hidden, narrow)
+        self.inner_kernel = kernel("inner_kernel", hidden, 2 * inner)
+        self.outer_kernel = kernel("outer_kernel", inner, hidden)
 
         attention_rate, mlp_rate = (config.attention_dropout, config.mlp_dropout) if dropout_rate is None else [dropout_rate] * 2
         scale, reach = 1.0 / math.sqrt(hidden // heads), config.reaches[number]
@@ -229,7 +224,7 @@ class Block(keras.layers.Layer):
         tokens, hidden = residual.shape
         assert tokens == rows * length
         size = hidden // self.heads
-        _, *seeds = folds(seed, 4)
+        _, *seeds = split_seed(seed, 4)
         if self.attention_scale is None:
             x = tf.cast(residual, self.products_dtype)
         else:
@@ -262,21 +257,18 @@ class Encoder(keras.layers.Layer):
         self.config = config
         hidden = config.hidden_size
 
-        def kernel(name, rows, stddev):
-            return self.add_weight(name=name, shape=(rows, hidden), initializer=layers.normal(stddev))
-
         def scale(name):
             return self.add_weight(name=name, shape=(hidden,), initializer="ones")
 
-        normal = layers.normal(config.initializer_range)
-        self.word_embeddings = layers.WordEmbeddings(config.vocab_size, hidden, normal, seen, cased, name="word_embeddings")
+        self.word_embeddings = layers.WordEmbeddings(config.vocab_size, hidden, seen, cased, name="word_embeddings")
         self.embedding_scale = scale("embedding_scale")
         self.blocks = [
             Block(config, number, compute_dtype, dropout_rate, name=f"block_{number}") for number in range(config.num_hidden_layers)
         ]
         self.final_scale = scale("final_scale")
-        # A checkpoint may lack it, so it is drawn even where the other weights begin as zeros.
-        self.head_kernel = kernel("head_kernel", hidden, (config.initializer_range or 0.02) / math.sqrt(2 * config.num_hidden_layers))
+        # All other weights are loaded and begin as zeros. A checkpoint may lack this one.
+        normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range / math.sqrt(2 * config.num_hidden_layers), seed=0)
+        self.head_kernel = self.add_weight(name="head_kernel", shape=(hidden, hidden), initializer=normal)
         self.head_scale = scale("head_scale")
         embedding_rate = config.embedding_dropout if dropout_rate is None else dropout_rate
         self.embed = {on: _embed(on * embedding_rate, config.norm_eps) for on in (False, True)}
@@ -299,7 +291,7 @@ class Encoder(keras.layers.Layer):
         assert batch.pieces.shape == batch.positions.shape == batch.segments.shape
         assert batch.pieces.shape.is_fully_defined()
         words = self.word_embeddings(tf.reshape(batch.pieces, [-1]), training=training)
-        embed_seed, *seeds = folds(seed, 1 + len(self.blocks))
+        embed_seed, *seeds = split_seed(seed, 1 + len(self.blocks))
         residual = self.embed[training](words, self.embedding_scale.value, embed_seed)
         added = None
         for block, block_seed in zip(self.blocks, seeds, strict=True):

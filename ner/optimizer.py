@@ -1,7 +1,7 @@
 """AdamW (Loshchilov & Hutter, 2019) and the learning-rate schedule.
 
-An optimizer keeps its slots and updates every variable; summing, clipping and the guard against NaN are in ner/step.py. A variable's
-update is one compiled function that reads and writes it once (21 ms for MiniLM's 22 M weights on two cores, against 34 ms for
+An optimizer keeps its slots and updates every variable; summing, clipping and the guard against NaN are in ner/step.py. On one replica a
+variable's update is one compiled function that reads and writes it once (21 ms for MiniLM's 22 M weights on two cores, against 34 ms for
 TensorFlow's own Adam kernel with the clipping and the decay around it). It equals keras.optimizers.AdamW on one replica
 (tests/test_optimizer.py).
 """

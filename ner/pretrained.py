@@ -244,21 +244,17 @@ def build(
     encoder_dropout: float | None = None,
     compute_dtype: tf.DType = tf.float32,
     seed: int = 0,
-    blank: bool = False,
 ) -> TaggingModel:
     """A model of the folder's shape, its weights not loaded yet; create it inside ``strategy.scope()``.
 
-    tags: their names by id. cased: the vocabulary, where the encoder is told of case. seen: the word pieces of training, ascending,
-    if only their embeddings are to be trained. encoder_dropout: None: what config.json says. compute_dtype: of the matrix products. seed:
-    of the head's initial weights. blank: the encoder's weights begin as zeros: faster where they are loaded. What a checkpoint may lack
-    is drawn all the same.
+    tags: their names by id. cased: the vocabulary, where the encoder is told of case. seen: the word pieces of training, if only their
+    embeddings are to be trained. encoder_dropout: None: what config.json says. compute_dtype: of the matrix products. seed: of the head's
+    initial weights.
     """
     shape, make_head = source.shape, HEADS[head]
-    if blank:
-        shape = dataclasses.replace(shape, initializer_range=0.0)
     encoder = source.family.Encoder(shape, compute_dtype, encoder_dropout, seen=seen, cased=cased, name="encoder")
     return TaggingModel(
-        encoder, make_head(shape.hidden_size, tags, dropout_rate=dropout, initializer_range=source.shape.initializer_range, seed=seed)
+        encoder, make_head(shape.hidden_size, tags, dropout_rate=dropout, initializer_range=shape.initializer_range, seed=seed)
     )
 
 
@@ -308,7 +304,8 @@ def _read_weights(folder: Path, family) -> dict[str, np.ndarray]:
             if name.startswith(family.UNUSED) or name.endswith(BUFFERS):
                 continue
             name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")  # as TensorFlow had it
-            name = name if name.startswith(OTHER_HEADS) else family.current_name(name)
+            if not name.startswith((*OTHER_HEADS, *family.PREFIXES)):
+                name = family.PREFIXES[0] + name  # a bare encoder's
             if name in found:
                 raise InputError("holds a tensor twice, by an old and a new name", path=path, hint="use a checkpoint that was saved once")
             found[name] = value

@@ -6,7 +6,7 @@ A sentence's positions begin behind the padding piece's number, so a table of 51
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import functools
 
 from ner import bert, shape
 from ner.bert import number_of_weights as number_of_weights
@@ -16,6 +16,7 @@ ARCHITECTURES = {
     "xlm-roberta": "XLMRobertaForTokenClassification",
     "camembert": "CamembertForTokenClassification",
 }
+PREFIXES = ("roberta.",)
 UNUSED = ("lm_head.", "pooler.", "roberta.pooler.")
 WORDS = "roberta.embeddings.word_embeddings.weight"
 
@@ -32,17 +33,7 @@ class RobertaConfig(bert.BertConfig):
         return self.pad_token_id + 1
 
 
-def read_config(config: dict, path: Path) -> RobertaConfig:
-    """The encoder's shape from the content of a config.json; InputError for one that these layers do not compute."""
-    found = shape.read(RobertaConfig, config, path)
-    shape.check_heads(found.hidden_size, found.num_attention_heads, path)
-    shape.check_places(found.longest_row, path)
-    return found
-
-
-def current_name(name: str) -> str:
-    """A tensor's name in the class for token classification, for names of a bare encoder."""
-    return name if name.startswith("roberta.") else f"roberta.{name}"
+read_config = functools.partial(bert.read_config, kind=RobertaConfig)
 
 
 class Encoder(bert.Encoder):

@@ -18,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ner.errors import InputError
-from ner.sentences import Span
-from ner.sentences import entity_spans as spans
+from ner.sentences import Span, entity_spans
 
 Sentences = Sequence[list[str]]
 
@@ -84,7 +83,7 @@ class Evaluation:
     @cached_property
     def spans(self) -> list[tuple[list[Span], list[Span]]]:
         """The gold and the predicted entities of each sentence."""
-        return [(spans(g), spans(p)) for g, p in zip(self.gold, self.predicted, strict=True)]
+        return [(entity_spans(g), entity_spans(p)) for g, p in zip(self.gold, self.predicted, strict=True)]
 
     @cached_property
     def pairings(self) -> list[list[Pairing]]:
@@ -319,7 +318,7 @@ def entity_score(confidence: Sequence[float], span: Span) -> float:
 def confident(tags: Sequence[str], confidence: Sequence[float], least: float) -> list[str]:
     """The tags of a sentence, ``O`` in place of those of entities with a lower score than ``least``."""
     kept = list(tags)
-    for span in spans(tags):
+    for span in entity_spans(tags):
         if entity_score(confidence, span) < least:
             kept[span[1] : span[2]] = ["O"] * (span[2] - span[1])
     return kept

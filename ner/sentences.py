@@ -55,10 +55,12 @@ def is_tag(tag: str) -> bool:
 
 def tag_hint(tag: str) -> str:
     """What to write in place of a tag that is not valid."""
-    if tag == "o" or not any(map(str.isalpha, tag)):
+    if tag.lower() in ("o", "none", "null", "nan") or not any(map(str.isalpha, tag)):
         return "write O, the capital letter, where there is no entity"
-    if tag in tuple("BIESLU"):
-        return f"give it a type, such as {tag}-name"
+    if re.fullmatch("[BIESLU]-?", tag.upper()):
+        return f"give it a type, such as {tag[0].upper()}-name"
+    if tag.startswith("M-"):
+        return f"write I-{tag[2:]} for {tag}, the M of BMES"
     near = re.sub("[_:/ ]", "-", tag[:1].upper() + tag[1:], count=1)
     if is_tag(near):
         return f"write {near}"
@@ -132,6 +134,14 @@ def entity_spans(tags: Sequence[str]) -> list[Span]:
         if open_type is None and prefix != "O":
             open_type, start = type_, position
     return found
+
+
+def span_tags(spans: Iterable[Span], length: int) -> list[str]:
+    """The IOB2 tags of a sentence of ``length`` words with these entities, of which no two share a word."""
+    tags = ["O"] * length
+    for type_, first, end in spans:
+        tags[first:end] = [f"B-{type_}"] + [f"I-{type_}"] * (end - first - 1)
+    return tags
 
 
 # --- sets of sentences ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from typing import Any
 
-from ner.sentences import InvalidSentence, Sentence, entity_spans
+from ner.sentences import InvalidSentence, Sentence, entity_spans, span_tags
 from ner.words import tokenize
 
 Record = dict[str, Any]  # a JSON object
@@ -40,14 +40,14 @@ def from_record(record: Record) -> Sentence:
     words, spans = words_and_spans(record)
     text = record["text"]
     starts = [start for _, start, _ in words]
-    tags = ["O"] * len(words)
+    entities = []
     for start, end, label in spans:
         first, last = bisect_left(starts, start), bisect_left(starts, end)
         if first == last:
             raise InvalidSentence(f"the span {start}-{end} covers no word")
-        tags[first:last] = [f"B-{label}"] + [f"I-{label}"] * (last - first - 1)
+        entities.append((label, first, last))
     document = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return Sentence([word for word, _, _ in words], tags, document)
+    return Sentence([word for word, _, _ in words], span_tags(entities, len(words)), document)
 
 
 def words_and_spans(record: Record) -> tuple[list[tuple[str, int, int]], list[tuple[int, int, str]]]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ner import batches
 from ner.batches import NO_LABEL, Batch
-from ner.fused import fold
+from ner.fused import fold_in
 from ner.optimizer import AdamW
 from ner.tagger import TaggingModel
 
@@ -61,13 +61,12 @@ def accumulated(forward_backward: Callable, model: TaggingModel, micro_batches: 
     loss, gradients = tf.constant(0.0), [tf.zeros(v.shape) for v in model.trained.values()]
     for i in tf.range(micro_batches):
         part = Batch(*(tf.ensure_shape(field[i], field.shape[1:]) for field in parts))
-        more, new = forward_backward(part, total, fold(seed, i))
+        more, new = forward_backward(part, total, fold_in(seed, i))
         loss, gradients = loss + more, [g + n for g, n in zip(gradients, new, strict=True)]
     return loss, gradients
 
 
-def make_update(
-    strategy: tf.distribute.Strategy,
+def make_replica_update(
     model: TaggingModel,
     optimizer: AdamW,
     loss_function: LossFunction,
@@ -77,9 +76,8 @@ def make_update(
     accumulate: int = 1,
     jit: bool = False,
 ):
-    """``update(iterator, count, first_step, learning_rates) -> Metrics``: ``count`` updates in one host call.
+    """``replica_update(batch, step, learning_rate) -> (loss, gradient norm, whether it was applied)``: one update, in the replica context.
 
-    iterator: over a dataset of ``ner.batches.distribute``; count, first_step: int64 scalars; learning_rates: float32 [at least count].
     jit: compile forward and backward pass as a whole (GPUs; a TPU always does).
     """
 
@@ -95,7 +93,7 @@ def make_update(
         labelled = tf.reduce_sum(tf.cast(batch.labels != NO_LABEL, tf.float32))
         total = tf.maximum(replica.all_reduce("SUM", labelled), 1.0)
         # Dropout is a function of (seed, step, replica, micro-batch); `accumulated` folds in the last.
-        dropout_seed = fold(fold(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
+        dropout_seed = fold_in(fold_in(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
         loss_share, gradient_shares = accumulated(forward_backward, model, accumulate, batch, total, dropout_seed)
         # Summed over replicas, the loss is the mean over all labelled pieces, and the gradients are its gradients.
         mean_loss = replica.all_reduce("SUM", loss_share)
@@ -109,11 +107,16 @@ def make_update(
         replica.merge_call(optimizer.update, args=(gradients, scale, learning_rate, finite))
         return mean_loss, norm, finite
 
-    return _host_call(strategy, replica_update, optimizer.last_update_norm)
+    return replica_update
 
 
-def _host_call(strategy: tf.distribute.Strategy, replica_update: Callable, last_update_norm: Callable):
-    """The loop over the updates of a host call."""
+def make_update(strategy: tf.distribute.Strategy, model: TaggingModel, optimizer: AdamW, loss_function: LossFunction, **options):
+    """``update(iterator, count, first_step, learning_rates) -> Metrics``: ``count`` updates in one host call.
+
+    iterator: over a dataset of ``ner.batches.distribute``; count, first_step: int64 scalars; learning_rates: float32 [at least count].
+    options: of ``make_replica_update``.
+    """
+    replica_update = make_replica_update(model, optimizer, loss_function, **options)
 
     def one(values):  # the same on every replica: take the first
         return strategy.experimental_local_results(values)[0]
@@ -133,7 +136,7 @@ def _host_call(strategy: tf.distribute.Strategy, replica_update: Callable, last_
             first_skipped = tf.where((first_skipped < 0) & ~applied, first_step + i, first_skipped)
             skipped += tf.cast(~applied, tf.int64)
         # Once a call, not in each update: it reads all weights again.
-        change = one(strategy.run(last_update_norm, args=(learning_rates[count - 1],)))
+        change = one(strategy.run(optimizer.last_update_norm, args=(learning_rates[count - 1],)))
         updates = tf.cast(count - skipped, tf.float32)  # 0 / 0 is NaN: no update was applied, so there is no loss
         return Metrics(loss_sum / updates, norm_sum / updates, tf.where(applied, change, 0.0), skipped, first_skipped, waited)
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ner import decoding
 from ner.batches import NO_LABEL, Batch
-from ner.fused import dropout, fold
+from ner.fused import dropout, fold_in
 from ner.tensors import Tensor
 
 
@@ -82,8 +82,8 @@ class TaggingModel(keras.layers.Layer):
 
     def call(self, batch: Batch, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """Batch of int32 [rows, length], seed uint32 scalar -> scores float32 [rows, length, tags]."""
-        hidden = self.encoder(batch, fold(seed, 0), training=training)
-        return self.head(hidden, batch, fold(seed, 1), training=training)
+        hidden = self.encoder(batch, fold_in(seed, 0), training=training)
+        return self.head(hidden, batch, fold_in(seed, 1), training=training)
 
     def tensors(self) -> list[Tensor]:
         """Every variable and where it stands in a checkpoint, in the order in which they are trained."""

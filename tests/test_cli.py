@@ -249,7 +249,7 @@ def test_a_tpu_that_is_named_and_not_there_is_an_error_not_a_fallback(call):
 
 def test_the_quickstart_is_split_so_that_names_are_mostly_new():
     from ner import formats
-    from ner.scoring import spans
+    from ner.sentences import entity_spans
 
     config = load_toml(ROOT / "experiments" / "quickstart.toml")
     train, validation = formats.read(config.train), formats.read(config.validation)
@@ -258,6 +258,6 @@ def test_the_quickstart_is_split_so_that_names_are_mostly_new():
 
     def names(sentences):
         kinds = ("per", "org", "art", "eve", "nat", "geo")
-        return {" ".join(s.words[a:b]) for s in sentences for kind, a, b in spans(s.tags) if kind in kinds}
+        return {" ".join(s.words[a:b]) for s in sentences for kind, a, b in entity_spans(s.tags) if kind in kinds}
 
     assert len(names(validation) & names(train)) < 0.2 * len(names(validation))

@@ -48,6 +48,8 @@ def test_the_model_s_reading_takes_the_place_of_what_it_overlaps(tmp_path):
         ([line(2, None, entity("geo", 0, 1))], "no sentence 2: the corpus has 2, from 0"),
         ([line(1, None, entity("geo", 0, 2))], '"predicted" is no entity of the sentence'),
         ([line(1, None, "geo")], '"predicted" is no entity of the sentence'),
+        ([line(1, None, entity(None, 0, 1))], '"predicted" is no entity of the sentence'),
+        ([line(1, None, entity(["geo"], 0, 1))], '"predicted" is no entity of the sentence'),
         ([line(1, entity("geo", 0, 1), None)], "sentence 1 has no such annotation: 'Mali' geo"),
         ([line(1, None, entity("geo", 0, 1), text="Togo")], "has no such annotation"),
         ([line(1, None, None)], "has no such annotation"),

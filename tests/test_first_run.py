@@ -11,8 +11,7 @@ import pytest
 
 from ner import formats
 from ner.config import load_toml
-from ner.sentences import Sentence
-from ner.sentences import entity_spans as spans
+from ner.sentences import Sentence, entity_spans
 from ner.words import tokenize
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +58,7 @@ def template_of_text(text: str, person: str, place: str) -> str:
 
 def template_of_sentence(sentence: Sentence) -> str:
     words: list[str | None] = [word.lower() for word in sentence.words]
-    for kind, first, end in spans(sentence.tags):
+    for kind, first, end in entity_spans(sentence.tags):
         if kind in ("per", "geo"):
             words[first:end] = ["PERSON" if kind == "per" else "PLACE", *[None] * (end - first - 1)]
     return f" {' '.join(word for word in words if word is not None)} "
@@ -84,7 +83,7 @@ def test_training_has_every_tag_and_validation_mostly_new_names():
 
     def entities(split: str) -> list[tuple[str, str]]:
         """(type, name in small letters) of each entity, repeated as often as it occurs."""
-        return [(kind, " ".join(s.words[a:b]).lower()) for s in sample[split] for kind, a, b in spans(s.tags)]
+        return [(kind, " ".join(s.words[a:b]).lower()) for s in sample[split] for kind, a, b in entity_spans(s.tags)]
 
     known, validation = set(entities("train")), entities("validation")
     people = [entity for entity in validation if entity[0] == "per"]

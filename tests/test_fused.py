@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ner.fused import dropout, fold, fused, keep_mask
+from ner.fused import dropout, fold_in, fused, keep_mask
 
 
 def test_fused_functions_have_the_gradients_of_the_plain_ones():
@@ -37,7 +37,7 @@ def test_dropout_keeps_the_mean_and_the_share(rate):
 
 def test_masks_of_different_seeds_sites_and_neighbours_are_uncorrelated():
     base = tf.constant(3, tf.uint32)
-    masks = [keep_mask((100_000,), 0.5, fold(base, i)).numpy().astype(float) for i in range(6)]
+    masks = [keep_mask((100_000,), 0.5, fold_in(base, i)).numpy().astype(float) for i in range(6)]
     correlation = np.corrcoef(masks)
     assert np.abs(correlation - np.eye(6)).max() < 0.02
     for mask in masks:

@@ -1,11 +1,13 @@
 """Tags of a saved model: IOB2 of one trained here, each word's likeliest of one from elsewhere."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import predict
 from ner import inference, pretrained
-from ner.inference import Entity, Tagged, Tagger, blocks
+from ner.inference import Entity, Tagged, Tagger
 from ner.wordpieces import WordPieces
 
 TAGS = ("B-per", "I-per", "O")
@@ -106,9 +108,15 @@ def test_block_by_block_a_document_has_the_tags_of_the_whole(reader, toy_sentenc
     np.testing.assert_allclose(np.concatenate(scores), np.concatenate(expected[1]), atol=1e-5)
 
 
-def test_a_block_is_whole_documents():
-    assert list(blocks(np.array([0, 2, 3, 10, 11, 12]), 3)) == [(0, 3), (3, 10), (10, 12)]
-    assert list(blocks(np.array([0]), 3)) == []
+def test_a_block_is_whole_documents(monkeypatch):
+    monkeypatch.setattr(inference, "predict_words", lambda predict, strategy, windows, num_tags: windows)
+
+    def found(*units):
+        windows = SimpleNamespace(units=np.array(units), of_sentences=lambda first, end: (first, end))
+        return list(inference.in_blocks(None, None, windows, 0, block=3))
+
+    assert found(0, 2, 3, 10, 11, 12) == [(0, 3, (0, 3)), (3, 10, (3, 10)), (10, 12, (10, 12))]
+    assert found(0) == []
 
 
 def test_any_model_may_read_documents_and_then_in_longer_rows(tiny, tmp_path):

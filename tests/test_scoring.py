@@ -26,8 +26,8 @@ from ner.scoring import (
     expected_calibration_error,
     paired_test,
     score,
-    spans,
 )
+from ner.sentences import entity_spans
 
 TAGS = ["O", "B-geo", "I-geo", "B-per", "I-per", "B-org-unit", "I-org-unit"]
 tag_pairs = st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from(TAGS)), max_size=12)
@@ -229,14 +229,14 @@ def test_table_names_the_modes():
 def test_spans_are_seqevals(tags):
     from seqeval.metrics.sequence_labeling import get_entities
 
-    assert spans(tags) == [(type_, first, last + 1) for type_, first, last in get_entities(tags)]
+    assert entity_spans(tags) == [(type_, first, last + 1) for type_, first, last in get_entities(tags)]
 
 
 def test_spans_are_seqevals_on_noisy_gmb(gmb):
     from seqeval.metrics.sequence_labeling import get_entities
 
     for tags in noisy(gmb[:2000], 0.2, seed=3):
-        assert spans(tags) == [(type_, first, last + 1) for type_, first, last in get_entities(tags)]
+        assert entity_spans(tags) == [(type_, first, last + 1) for type_, first, last in get_entities(tags)]
 
 
 # Uncertainty
@@ -368,8 +368,8 @@ def test_error_classes(gold, predicted, expected):
 def test_error_classes_pair_every_entity_once_and_agree_with_f1(pair):
     evaluation = evaluated(*pair)
     for gold, predicted, pairings in zip(*pair, evaluation.pairings, strict=True):
-        assert sorted(p.gold for p in pairings if p.gold) == sorted(spans(gold))
-        assert sorted(p.predicted for p in pairings if p.predicted) == sorted(spans(predicted))
+        assert sorted(p.gold for p in pairings if p.gold) == sorted(entity_spans(gold))
+        assert sorted(p.predicted for p in pairings if p.predicted) == sorted(entity_spans(predicted))
         for error, g, p in pairings:
             assert (error == "missed") == (p is None)
             assert (error == "spurious") == (g is None)
@@ -396,7 +396,7 @@ def closest_of_all_pairs(gold: list[Span], predicted: list[Span]) -> list[Pairin
 @few
 @given(st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from(TAGS)), max_size=40))
 def test_the_pairing_is_that_of_all_pairs_compared(tags):
-    gold, predicted = (spans([both[side] for both in tags]) for side in (0, 1))
+    gold, predicted = (entity_spans([both[side] for both in tags]) for side in (0, 1))
     assert sorted(scoring.pair(gold, predicted), key=str) == sorted(closest_of_all_pairs(gold, predicted), key=str)
 
 
@@ -422,7 +422,7 @@ def test_candidate_pairs_grow_with_the_sentence_not_with_its_square():
 def test_a_validation_reads_and_pairs_each_sentence_once(tmp_path, monkeypatch):
     from ner import dashboard, markdown
 
-    calls = {"spans": 0, "pair": 0}
+    calls = {"entity_spans": 0, "pair": 0}
 
     def counting(name, function):
         def call(*arguments):
@@ -438,7 +438,7 @@ def test_a_validation_reads_and_pairs_each_sentence_once(tmp_path, monkeypatch):
     dashboard.validation_scalars(evaluation)
     markdown.sample(evaluation), markdown.worst(evaluation)
     report.write_html(tmp_path / "r.html", evaluation, title="t")
-    assert evaluation.counts.shape == (30, 3) and calls == {"spans": 60, "pair": 30}
+    assert evaluation.counts.shape == (30, 3) and calls == {"entity_spans": 60, "pair": 30}
 
 
 def test_confusion_of_a_worked_example():

@@ -139,7 +139,7 @@ def test_one_trace_however_many_steps_and_epochs(tiny, encoded):
     _, _, update = build(tiny, encoded[2], strategy, dropout=0.1)
     rows = rows_of(encoded, 2)
     for first, count in ((0, 3), (3, 2), (0, 1)):
-        iterator = iter(batches.distribute(strategy, rows, 2, first_step=first))
+        iterator = iter(batches.distribute(strategy, rows.take(slice(2 * first, None)), 2))
         update(iterator, tf.constant(count, tf.int64), tf.constant(first, tf.int64), tf.zeros([3]))
     assert update.experimental_get_tracing_count() == 1
 

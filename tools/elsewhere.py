@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import peers, results, worker  # noqa: E402
-from ner import scoring  # noqa: E402
+from ner.sentences import entity_spans  # noqa: E402
 from tools import interop  # noqa: E402
 
 
@@ -39,7 +39,7 @@ def f1(gold: list[set], found: list[set]) -> float:
 
 def entities(tags: interop.Tags) -> list[set]:
     """Of each sentence: type, first word, end."""
-    return [set(scoring.spans(of_sentence)) for of_sentence in tags]
+    return [set(entity_spans(of_sentence)) for of_sentence in tags]
 
 
 def characters(sentence: dict) -> set[tuple[str, int, int]]:
@@ -47,7 +47,7 @@ def characters(sentence: dict) -> set[tuple[str, int, int]]:
     starts = [0]
     for word in sentence["tokens"]:
         starts.append(starts[-1] + len(word) + 1)
-    return {(kind, starts[first], starts[end] - 1) for kind, first, end in scoring.spans(sentence["tags"])}
+    return {(kind, starts[first], starts[end] - 1) for kind, first, end in entity_spans(sentence["tags"])}
 
 
 def by_pipeline(model: Path, sentences: list[dict]) -> float:

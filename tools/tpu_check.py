@@ -145,9 +145,7 @@ def lower(config: Config, rows: int, replicas: int) -> bytes:
         return tf.nest.map_structure(lambda x: gen_xla_ops.xla_all_reduce(x, group, reduce_op="Add", mode="CrossReplica"), values)
 
     options = {"seed": config.seed, "clip_norm": config.clip_norm, "accumulate": config.accumulate, "jit": True}
-    # One replica's part of an update, without the loop over updates that make_update puts around it.
-    with mock.patch.object(step, "_host_call", lambda strategy, replica_update, norm: replica_update):
-        replica_update = step.make_update(tf.distribute.get_strategy(), model, optimizer, model.head.loss, **options)
+    replica_update = step.make_replica_update(model, optimizer, model.head.loss, **options)
     fields = [tf.zeros([rows, row_length(config)], tf.int32)] * len(Batch._fields)
     with mock.patch.object(tf.distribute.ReplicaContext, "all_reduce", all_reduce):
         step_of = tf.function(lambda *fields: replica_update(Batch(*fields), tf.constant(0, tf.int64), tf.constant(1e-4)), jit_compile=True)
