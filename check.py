@@ -63,7 +63,16 @@ def main(arguments: list[str]) -> int:
         return list_doubts(given, say)
     config = config_of(given)
     splits = load(config, say)
-    for line in (*corpus_lines(splits), *split_lines(splits), *encoder_lines(splits, config)):
+    for line in (*corpus_lines(splits), *split_lines(splits)):
+        say(line)
+    from ner import dataset
+
+    try:
+        dataset.check_trainable(splits, config, lambda note: None)
+    except InputError as error:
+        say(f"train.py refuses it: {error.what}")
+        return 0
+    for line in encoder_lines(splits, config):
         say(line)
     return 0
 
@@ -150,6 +159,7 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
     from ner.wordpieces import WordPieces
 
     encoder = pretrained.find(config.encoder)
+    dataset.check_row_length(config, encoder)
     words = {name: [s.words for s in splits.get(name, [])] for name in ("train", "validation")}
     pieces = dataset.told_of_case(WordPieces.load(encoder), None, encoder, splits["train"], print)
     train = pieces.encode(words["train"], config.row_length, encoder.shape.longest_row)

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from ner import batches
 from ner.config import Config
 from ner.wordpieces import Windows
 
@@ -25,7 +26,7 @@ def pieces_per_update(pieces: int) -> float:
 
 
 def epochs(pieces: int) -> int:
-    """Passes over a corpus of so many word pieces: 20 over 10,000, half as many over four times as much, never fewer than 2."""
+    """Passes over a corpus of so many word pieces: 20 over 10,000, half as many over four times as much, from 2 to 30."""
     return max(2, min(30, round(20 * math.sqrt(10_000 / pieces))))
 
 
@@ -67,9 +68,20 @@ def pieces_per_row(config: Config, train: Windows) -> float:
     return len(train.pieces) / windows
 
 
+def rows_per_epoch(config: Config, train: Windows) -> int:
+    """About how many rows an epoch has. Packed ones are counted by packing some of the windows."""
+    full, rest = np.divmod(train.lengths, train.row_length)  # a document that is still whole fills several rows
+    rest = rest[rest > 0]
+    if config.batching != "packed" or not len(rest):
+        return int(full.sum()) + len(rest)
+    some = rest[:: math.ceil(len(rest) / batches.BLOCK)]
+    row_of, _ = batches.pack(some, train.row_length)
+    return int(full.sum()) + math.ceil((row_of.max() + 1) * rest.sum() / some.sum())
+
+
 def updates(config: Config, train: Windows) -> int:
     """About how many updates a filled configuration has."""
-    return math.ceil(config.epochs * len(train.pieces) / (config.rows * pieces_per_row(config, train)))
+    return config.epochs * math.ceil(rows_per_epoch(config, train) / config.rows)
 
 
 def line(config: Config, train: Windows) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 FEW = 100  # training sentences that are too few for a score to mean much
 MANY_UNKNOWN = 0.01  # of the words
 MANY_PIECES = 1.9  # a word, in text of another kind than the encoder's own
+_HASH = re.compile("[0-9a-f]{16}")  # a document's name by ner/spans.py
 SAMPLE = Path(__file__).resolve().parent.parent / "sample"
 
 
@@ -64,19 +67,25 @@ def read(path: str, config: Config, say: Callable[[str], None], files: Iterable[
     in Parquet files stand for.
     """
     files = list(files) or [path]
+    names = [""]
+    if len(files) > 1:  # they become part of the documents' names
+        folder = os.path.commonpath([os.path.dirname(file) for file in files])
+        names = [os.path.relpath(file, folder) for file in files]
     sources: list[bytes] | None = None
 
     def make() -> cache.Made:
-        sentences, scheme = tagset.to_iob2((s for file in files for s in _in_file(file, len(files), config, tag_names)), path)
-        notes = [f"tags converted from {scheme} to IOB2"] if scheme != "IOB2" else []
+        notes: list[str] = []
+        parts = (_in_file(*pair, config, tag_names, notes.append) for pair in zip(files, names, strict=True))
+        sentences, scheme = tagset.to_iob2(itertools.chain.from_iterable(parts), path)
+        if scheme != "IOB2":
+            notes.append(f"tags converted from {scheme} to IOB2")
         if number := conflicts(sentences):
             notes.append(f"sentences that occur more than once with different tags: {number}")
-        return sentences.arrays, {"notes": notes, "names": sentences.names}
+        return sentences.arrays, {"notes": list(dict.fromkeys(notes)), "names": sentences.names}
 
     if all(Path(file).is_file() for file in files):
-        # Of several files the names become part of the documents' (_in_file); of one only the suffix matters.
-        names = [Path(file).name if len(files) > 1 else Path(file).suffixes for file in files]
-        sources = [*map(_content, files), json.dumps([names, _reading(config), tag_names]).encode()]
+        what = names if len(files) > 1 else Path(files[0]).suffixes
+        sources = [*map(_content, files), json.dumps([what, _reading(config), tag_names]).encode()]
     # A pipe can be read only once, so it is not kept; a file that does not exist is refused by the reader.
     arrays, facts, checksum = cache.mapped("corpus", sources, make)
     for note in facts["notes"]:
@@ -84,12 +93,13 @@ def read(path: str, config: Config, say: Callable[[str], None], files: Iterable[
     return Sentences(arrays, facts["names"], checksum)
 
 
-def _in_file(file: str, of: int, config: Config, tag_names: tuple[str, ...]) -> Iterator[Sentence]:
-    """The sentences of one of several files."""
-    for sentence in formats.stream(file, **_reading(config), tag_names=tag_names):
-        # Each text file may count its documents from 1; a Parquet file's ids are those of the whole corpus.
-        if of > 1 and sentence.document and (config.documents == "file" or not file.endswith(".parquet")):
-            sentence = sentence._replace(document=f"{Path(file).name} {sentence.document}")
+def _in_file(file: str, name: str, config: Config, tag_names: tuple[str, ...], say: Callable[[str], None]) -> Iterator[Sentence]:
+    """The sentences of one file. name: that of one of several files, else ""."""
+    for sentence in formats.stream(file, **_reading(config), tag_names=tag_names, say=say):
+        # Each text file may count its documents from 1; a Parquet file's ids, and a hash, are those of the whole corpus.
+        counted = config.documents == "file" or not (file.endswith(".parquet") or _HASH.fullmatch(sentence.document))
+        if name and sentence.document and counted:
+            sentence = sentence._replace(document=f"{name} {sentence.document}")
         yield sentence
 
 
@@ -195,13 +205,14 @@ def _given(config: Config, wanted: set[str], say: Callable[[str], None]) -> dict
     """The splits of a folder, or the files given one by one."""
     if not config.data:
         return {name: _Source(getattr(config, name), []) for name in SPLITS if getattr(config, name)}
-    files = _in_folder(Path(config.data), say)
+    files = _in_folder(Path(config.data), config.format, say)
     return {name: _Source(f"{config.data} ({name})", files[name]) for name in _needed(files, wanted)}
 
 
-def _in_folder(folder: Path, say: Callable[[str], None]) -> dict[str, list[str]]:
-    """Split -> its files, of a folder whose files, or folders in it, are named for the splits."""
-    found = [path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth) if formats.is_known(path) and path.is_file()]
+def _in_folder(folder: Path, format: str | None, say: Callable[[str], None]) -> dict[str, list[str]]:
+    """Split -> its files, of a folder whose files, or folders in it, are named for the splits. format: that of all files."""
+    there = [path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth) if path.is_file()]
+    found = [path for path in there if format or formats.is_known(path)]
     paths = [path.relative_to(folder).as_posix() for path in found]
     configs = shards.sort(path for path in paths if not path.startswith(".") and "/." not in path)
     if not configs:
@@ -217,6 +228,8 @@ def _in_folder(folder: Path, say: Callable[[str], None]) -> dict[str, list[str]]
     unread = [path for path in shards.in_order(paths) if "/" not in path and shards.split_of(path) is None]
     if unread:
         say(f"{folder}: not read, because their names tell no split: {', '.join(unread[:10])}")
+    if others := [file for parts in configs.values() if parts is not splits for files in parts.values() for file in files]:
+        say(f"{folder}: not read, because a folder is a corpus of its own: {', '.join(others[:10])}")
     return {name: [str(folder / file) for file in files] for name, files in splits.items()}
 
 
@@ -259,9 +272,8 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
     documents = config.context == "document"
     if documents and not has_neighbours(splits["validation"]):
         say("warning: no sentence of the validation split has a neighbour in its document, so it is scored without context")
+    check_row_length(config, encoder)
     longest = encoder.shape.longest_row
-    if config.row_length and config.row_length > longest:
-        raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
     tags = _tag_set(splits["train"])
     pieces = told_of_case(WordPieces.load(encoder), config.case, encoder, splits["train"], say)
     train = pieces.encode_cached(splits["train"], config.row_length, longest, documents=documents, whole=True)
@@ -320,6 +332,13 @@ def told_of_case(pieces: WordPieces, asked: bool | None, encoder: Pretrained, tr
     elif told is not None and asked is False:
         say("case off: this encoder does not see the capitals of this corpus; --case tells it")
     return pieces if told is None or asked is False else told
+
+
+def check_row_length(config: Config, encoder: Pretrained) -> None:
+    """Refuse rows that are longer than the encoder has positions for."""
+    longest = encoder.shape.longest_row
+    if config.row_length and config.row_length > longest:
+        raise InputError(f"--row-length {config.row_length} is more than the encoder's {longest} positions", hint=f"give at most {longest}")
 
 
 def check_trainable(splits: dict[str, Sentences], config: Config, say: Callable[[str], None]) -> None:

@@ -55,16 +55,20 @@ def test_what_training_lacks_and_shares_is_said():
 
 
 @pytest.mark.parametrize(
-    ("words", "warned", "case"),
-    [(["Alex", "lives", "in", "London"], False, "on"), (["alex", "lives"], False, "off"), (["虎牢之戰", "Alex", "in"], True, "on")],
+    ("words", "warned", "every", "case"),
+    [
+        (["Alex", "lives", "in", "London"], False, 2, "on"),
+        (["alex", "lives"], False, 2, "off"),
+        (["虎牢之戰", "Alex", "in"], True, 3, "on"),
+    ],
 )
-def test_an_encoder_that_cannot_read_the_words_is_warned_of_and_the_budget_shown(tmp_path, tiny, words, warned, case):
+def test_an_encoder_that_cannot_read_the_words_is_warned_of_and_the_budget_shown(tmp_path, tiny, words, warned, every, case):
     path = tmp_path / "x.conll"
     formats.write(path, [Sentence([*words, str(n)], [*["O"] * len(words), "B-a"]) for n in range(40)])
     done = call("check", path, "--encoder", tiny)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert ("warning: the encoder cannot read " in done.stdout) is warned
-    assert f"updates of 4 x 64; learning rate 0.0002; validation every 2 updates; case {case}\ntime: roughly" in done.stdout
+    assert f"updates of 4 x 64; learning rate 0.0002; validation every {every} updates; case {case}\ntime: roughly" in done.stdout
 
 
 def test_a_folder_that_cannot_be_trained_on_is_refused_in_a_line(tmp_path):
@@ -74,6 +78,15 @@ def test_a_folder_that_cannot_be_trained_on_is_refused_in_a_line(tmp_path):
     formats.write(tmp_path / "other-test.conll", SPLITS["test"])
     done = call("check", tmp_path)
     assert done.returncode == 2 and "2 files for one split that are not its shards" in done.stderr and not done.stdout
+
+
+def test_what_train_refuses_is_said(tmp_path, tiny):
+    formats.write(tmp_path / "x.conll", [Sentence([f"w{n}"], ["O"]) for n in range(60)])
+    done = call("check", tmp_path / "x.conll", "--encoder", tiny)
+    assert done.returncode == 0 and done.stdout.endswith("train.py refuses it: the training sentences have no entity, only O tags\n")
+    formats.write(tmp_path / "x.conll", [Sentence([f"w{n}"], ["B-x"]) for n in range(60)])
+    done = call("check", tmp_path / "x.conll", "--encoder", tiny, "--row-length", 5000)
+    assert done.returncode == 2 and "error: --row-length 5000 is more than the encoder's" in done.stderr
 
 
 def test_a_file_that_is_too_small_to_split_is_described_all_the_same(tmp_path, tiny):
