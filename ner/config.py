@@ -21,7 +21,7 @@ DataType = Literal["auto", "float32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Fine-tune a BERT encoder for named-entity recognition. What is not given is chosen to suit the corpus. Every flag is also a key of
+    """Fine-tune an encoder for named-entity recognition. What is not given is chosen to suit the corpus. Every flag is also a key of
     the TOML files in experiments/, written there with underscores. A flag wins over the TOML file, and the TOML file over the default. If
     one of --data, --train, --validation and --test is given, the TOML file's corpus is not used at all."""
 
@@ -77,7 +77,7 @@ class Config:
 
     encoder: str = key(
         "sentence-transformers/all-MiniLM-L6-v2",
-        "The BERT checkpoint to start from: a folder, or a name on the Hugging Face hub.",
+        "The checkpoint to start from: a folder, or a name on the Hugging Face hub.",
         group="model",
         free=True,
     )

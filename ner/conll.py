@@ -69,7 +69,7 @@ def _items(
     known_words: dict[str, str] = {}  # checked once; all copies of a word share one str object
     known_tags: dict[str, str] = {}
     width = word_at = tag_at = count = 0
-    counts = word_column is None  # whether the words of all sentences so far are 1, 2, 3, ...
+    counts = word_column is None  # whether the words of all sentences so far are numbers that count
     expected = _width(_rows(text))
     for line, (row, following) in enumerate(pairwise(chain(_rows(text), [""])), 1):
         if "\r" in row:
@@ -170,7 +170,10 @@ def _is_extra(index: str, tag: str, following: str, path: Path, line: int) -> bo
 
 
 def _counts(words: list[str]) -> bool:
-    return words == [str(number) for number in range(1, len(words) + 1)]
+    """Whether the words are numbers, each one more than the one before; lines of CoNLL-U that are no words aside."""
+    numbers = [word for word in words if not (_MULTIWORD.fullmatch(word) or _EMPTY_NODE.fullmatch(word))]
+    first = numbers[0] if numbers else ""
+    return first.isdecimal() and numbers == [str(int(first) + i) for i in range(len(numbers))]
 
 
 def _refuse_columns(found: int, width: int, path: Path, line: int) -> NoReturn:
@@ -180,7 +183,7 @@ def _refuse_columns(found: int, width: int, path: Path, line: int) -> NoReturn:
 
 
 def _refuse_other_columns(fields: list[str], word: int, tag: int, path: Path, line: int) -> None:
-    """Refuse a line whose tags stand where the words are looked for, and a first line that is plain text."""
+    """Refuse a line whose words or tags stand elsewhere than they are looked for, and a first line that is plain text."""
     if is_tag(fields[tag]):
         return
     if is_tag(fields[word]):
@@ -188,6 +191,12 @@ def _refuse_other_columns(fields: list[str], word: int, tag: int, path: Path, li
         raise InputError(
             f"{fields[word]!r}, in the column of the words, is a tag, and {fields[tag]!r} is none", hint=hint, path=path, line=line
         )
+    if word == 0 and (_MULTIWORD.fullmatch(fields[0]) or _EMPTY_NODE.fullmatch(fields[0])):
+        raise InputError("the first column counts the words", hint="say where they are: --word-column 2", path=path, line=line)
+    tags = [number for number, field in enumerate(fields, 1) if is_tag(field)]
+    if len(tags) == 1:
+        what = f"{fields[tag]!r}, in the column of the tags, is none, and {fields[tags[0] - 1]!r} is"
+        raise InputError(what, hint=f"say where the tags are, such as --tag-column {tags[0]}", path=path, line=line)
     if line == 1 and len(fields) > 4 and not any(map(is_tag, fields)):
         hint = "write a word and its tag on each line; predict.py --input tags plain text"
         raise InputError(f"none of {len(fields)} columns is a tag", hint=hint, path=path, line=line)

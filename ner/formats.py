@@ -15,6 +15,7 @@ A sentence's document is the column (csv) or key (jsonl, spans) ``document_id`` 
 file whose name ends in ``.gz`` is packed by gzip.
 
 To add a text format, write a function that reads it and one that writes it, and add a line to ``FORMATS`` at the end of this file.
+For ``check.py --apply`` it also needs a function in ``_EDITS`` of ner/retag.py.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json
 )
 
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}  # by their first bytes
+_ROWS_INSIDE = re.compile("\n.*,", re.DOTALL)  # a word that swallowed rows: a " that was to be a word opened it
 _CSV_COLUMNS = ("Sentence #", "Word", "Tag")
 _DOCUMENT = ("document_id", "doc_id")  # the names of the csv column and the JSON key
 
@@ -81,6 +83,7 @@ def stream(
     word_column: int | None = None,
     tag_column: int | None = None,
     tag_names: Sequence[str] = (),
+    say: Callable[[str], object] = lambda note: None,
 ) -> Iterator[Sentence]:
     """The sentences of a file, in its order, one by one: memory does not hold the file.
 
@@ -91,6 +94,7 @@ def stream(
         documents: ``marked``: the documents are those that the file marks; ``file``: the whole file is one document.
         word_column, tag_column: of ``conll``, from 1. Without them, the first and the last.
         tag_names: the tags that the numbers in a Parquet file stand for, if the file does not name them itself.
+        say: is told if the encoding was guessed.
 
     Raises:
         InputError: the file cannot be read or is not valid in its format. Names the 1-based line where there is one.
@@ -101,7 +105,10 @@ def stream(
             _refuse_column_flags("parquet", path)
         sentences = parquet.read(path, tag_names)
     else:
-        sentences = _read_text(path, format, encoding, word_column, tag_column)
+        text, name = text_of(path, format, encoding)
+        if encoding is None and text.encoding != "utf-8":
+            say(f"not UTF-8, so read as {text.encoding}; --encoding names another")
+        sentences = _read_text(text, name, path, word_column, tag_column)
     empty = True
     for sentence in sentences:
         yield sentence._replace(document="1") if documents == "file" else sentence
@@ -110,8 +117,7 @@ def stream(
         raise InputError("holds no sentence", hint="give a file with at least one annotated sentence", path=path)
 
 
-def _read_text(path: Path, format: str | None, encoding: str | None, word_column: int | None, tag_column: int | None) -> Iterator[Sentence]:
-    text, name = text_of(path, format, encoding)
+def _read_text(text: Text, name: str, path: Path, word_column: int | None, tag_column: int | None) -> Iterator[Sentence]:
     if name == "conll":
         return conll.read(text, path, word_column, tag_column)
     if word_column or tag_column:
@@ -358,6 +364,9 @@ def read_csv(text: Lines, path: Path, places: list[tuple[int, int, int]] | None 
             if word not in known_words:
                 if len(known_words) >= MANY:
                     known_words = {}
+                if _ROWS_INSIDE.search(word):
+                    hint = 'write the word " as """"'
+                    raise InputError("a quote opens a word that goes over several rows", hint=hint, path=path, line=line)
                 known_words[word] = valid_word(word, path, line)
             if tag not in known_tags:
                 known_tags[tag] = valid_tag(tag, path, line)
@@ -430,6 +439,8 @@ def _refuse_row(row: list[str], width: int, path: Path, line: int, end: int) -> 
 
 def _csv_rows(sentence: Sentence, number: int, before: str | None) -> str:
     all_or_none(sentence, before)
+    if any(map(_ROWS_INSIDE.search, sentence.words)):
+        raise InvalidSentence("csv cannot hold a word with a line feed and a comma behind it")
     if max(map(len, chain(sentence.words, sentence.tags, [sentence.document]))) > csv.field_size_limit():
         raise InvalidSentence(f"csv holds words of up to {csv.field_size_limit()} characters")
     columns = (*_CSV_COLUMNS, _DOCUMENT[0]) if sentence.document else _CSV_COLUMNS

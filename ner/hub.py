@@ -196,7 +196,8 @@ def _configs_of_card(card: dict[str, Any], files: list[str]) -> dict[str, dict[s
     found: dict[str, dict[str, list[str]]] = {}
     for entry in _entries(card, "configs"):
         splits: dict[str, list[str]] = {}
-        for split, patterns in _data_files(entry.get("data_files")):
+        named = sorted(_data_files(entry.get("data_files")), key=lambda part: part[0] not in SPLITS)  # test goes before testing
+        for split, patterns in named:
             patterns = [posixpath.join(str(entry.get("data_dir") or ""), pattern) for pattern in patterns]
             if split in _SPLIT_OF and (matching := [file for pattern in patterns for file in _matching(files, pattern)]):
                 splits.setdefault(_SPLIT_OF[split], list(dict.fromkeys(matching)))
@@ -229,7 +230,7 @@ def _tag_names(card: dict[str, Any], config: str) -> tuple[str, ...]:
     """The names of the tags by their number, as the card's ``dataset_info`` tells of the configuration."""
     infos = _entries(card, "dataset_info")
     for info in infos:
-        if len(infos) == 1 or info.get("config_name", shards.DEFAULT) == config:
+        if info.get("config_name", config if len(infos) == 1 else shards.DEFAULT) == config:
             features = {entry.get("name"): entry for entry in _entries(info, "features")}
             column = next((name for name in parquet.TAGS if name in features), None)
             return tuple(parquet.class_names(features.get(column)))

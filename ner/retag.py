@@ -81,6 +81,8 @@ def _conll(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, colu
     places: list[tuple[int, int]] = []
     for word, tag in _changes(conll.read(text, path, *columns, places), wanted, path):
         line, column = places[word]
+        if re.search("[ \t]", tag):
+            raise InputError(f"conll cannot hold the tag {tag!r}", hint="give its type without blanks", path=path, line=line)
         row = lines[line - 1]
         start, end = list(re.finditer("[^ \t\r]+", row))[column].span()
         yield line, line, row[:start] + tag + row[end:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from fake_hub import FakeHub
 from test_parquet import FEATURES, NAMES, put
 
 import evaluate
-from ner import dataset, hub, run_folder
+from ner import dataset, formats, hub, run_folder
 from ner.card import model_card
 from ner.config import Config, load_toml, to_toml
 from ner.errors import InputError
 from ner.scoring import Evaluation
+from ner.sentences import Sentence
 
 REPO = "someone/news"
 CARD = """---
@@ -174,6 +176,15 @@ def test_the_card_names_files_and_tags(server, part):
     assert load(REPO) == {"train": ["a", "b"], "validation": ["c"]}
 
 
+def test_a_split_s_own_name_goes_before_its_other_names_and_tags_are_of_the_same_configuration(server, part):
+    files = [{"split": split, "path": f"{split}.parquet"} for split in ("train", "testing", "test")]
+    card = json.dumps({"configs": [{"config_name": "de", "data_files": files}], "dataset_info": {"config_name": "en"}})
+    server.push(REPO, {"README.md": f"---\n{card}\n---\n".encode(), **{f"{one['split']}.parquet": part(one["split"]) for one in files}})
+    assert hub.find(REPO).files["test"] == ["test.parquet"]
+    info = {"config_name": "en", "features": [{"name": "tags", "sequence": {"class_label": {"names": {"0": "O", "1": "B-x"}}}}]}
+    assert hub._tag_names({"dataset_info": info}, "en") == ("O", "B-x") and hub._tag_names({"dataset_info": info}, "de") == ()
+
+
 @pytest.mark.parametrize(
     "card", [b"---\nconfigs: 3\ndataset_info: [x]\n---\n", b"---\na: [\n---\n", b"---\nconfigs: [{data_files: [{}, 1]}]\n---\n"]
 )
@@ -324,6 +335,34 @@ def test_a_folder_of_text_files(tmp_path):
     assert said == [f"{tmp_path}: not read, because their names tell no split: x.other.conll"]
     sentences, name = evaluate.corpus_of(evaluate.Arguments(ckpt="none", data=str(tmp_path)), said.append)
     assert [s.words[0] for s in sentences] == ["train", "dev"] and name == "all splits"
+
+
+def test_a_format_that_is_named_is_that_of_all_files_of_a_folder(tmp_path):
+    for name in ("eng.train", "eng.dev"):
+        (tmp_path / name).write_text(f"{name} B-per\n")
+    assert first_words(dataset.load(Config(data=str(tmp_path), format="conll"), print)) == {
+        "train": ["eng.train"],
+        "validation": ["eng.dev"],
+    }
+
+
+def test_files_of_another_corpus_in_the_folder_are_named(tmp_path):
+    formats.write(tmp_path / "train.jsonl", [Sentence([f"w{n}"], ["B-x"]) for n in range(60)])
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "dev.conll").write_text("v O\n")
+    said: list[str] = []
+    dataset.load(Config(data=str(tmp_path)), said.append)
+    assert said[0] == f"{tmp_path}: not read, because a folder is a corpus of its own: extra/dev.conll"
+
+
+def test_a_text_that_two_files_hold_is_one_document_and_files_of_one_name_are_two(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"train-{number}").mkdir()
+        (tmp_path / f"train-{number}" / "a.jsonl").write_text('{"text": "alex sings", "spans": []}\n')
+    (tmp_path / "dev.conll").write_text("v O\n")
+    for documents, distinct in (("marked", 1), ("file", 2)):
+        splits = dataset.load(Config(data=str(tmp_path), documents=documents), lambda line: None)
+        assert len({s.document for s in splits["train"]}) == distinct
 
 
 def test_documents_that_each_text_file_counts_anew_stay_apart(tmp_path):

@@ -86,7 +86,11 @@ def test_spans_as_prodigy_has_them_and_a_record_without_a_list(tmp_path):
 
 def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "x.conll").write_bytes("é O\n".encode("cp1252"))
-    for output, tag, said in (("y.gz", "O", "the format of the input"), ("y.conll", "B-λ", "cannot be written")):
+    for output, tag, said in (
+        ("y.gz", "O", "the format of the input"),
+        ("y.conll", "B-λ", "cannot be written"),
+        ("y.conll", "B-a b", "cannot hold the tag"),
+    ):
         with pytest.raises(InputError, match=said):
             retag(tmp_path / "x.conll", tmp_path / output, {0: [tag]}, format=None, encoding=None, columns=(None, None))
     with pytest.raises(InputError, match="Parquet is read, not written"):
