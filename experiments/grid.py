@@ -295,7 +295,7 @@ def measure(entry: Entry, corpus: Corpus, seed: int, path: Path, given: argparse
     return {
         "entry": dataclasses.asdict(entry) | {"seeds": None, "corpora": None},
         "seed": seed,
-        "commit": ran,
+        "commit": results.commit(ROOT, f"{entry.commit}~") if entry.commit.startswith("tried/") else ran,  # a patch is against it
         "date": time.strftime("%Y-%m-%d"),
         "machine": results.machine(),
         "alone": not given.beside and not resumed,
