@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import itertools
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import pytest
 import tensorflow as tf
 
 from ner.checkpoint import Checkpoints
@@ -22,6 +23,12 @@ from ner.dashboard import is_timing
 from ner.errors import run_main
 
 ROOT = Path(__file__).parent.parent
+
+
+def needs_ray(test):
+    """Marks a test that starts Ray: skipped where that is not installed, and run by one worker of pytest-xdist, with no other beside it."""
+    test = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (make ray)")(test)
+    return pytest.mark.xdist_group("ray")(test)
 
 
 class Done(NamedTuple):

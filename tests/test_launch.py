@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,12 +10,10 @@ from pathlib import Path
 
 import pytest
 from bulk_kills import kill, workers
-from programs import ROOT, process, weights, without_clock
+from programs import ROOT, needs_ray, process, weights, without_clock
 from test_workers import LONGEST, end_of_two
 
 import launch
-
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (make test-ray)")
 
 
 @pytest.fixture

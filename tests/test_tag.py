@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import bulk_kills
 import pytest
-from programs import call, process
+from programs import call, needs_ray, process
 from pyarrow import parquet
 
 import tag
-
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (make test-ray)")
 
 
 @pytest.fixture(scope="module")
