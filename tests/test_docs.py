@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,11 @@ for call in json.load(open("calls.json")):
 """
 
 
+def unnamed(call: list[str]) -> list[str]:
+    """A training without its output folder: where only that differs, one run is enough."""
+    return [word for before, word in pairwise(["", *call]) if call[0] != "train.py" or "--output" not in (before, word)]
+
+
 def test_the_commands_of_the_pages_run(tmp_path, tiny):
     """In a folder like a fresh clone with the corpus in it, but with a tiny encoder, for one epoch."""
     for name in ("ner", *(f"{Path(script).name}" for script in ORDER[1:])):
@@ -177,7 +183,7 @@ def test_the_commands_of_the_pages_run(tmp_path, tiny):
         words += ["--max-loss", "100"] * ("--int8" in words)
         if script == "train.py":
             words += [part for flag, value in fast.items() if flag not in words for part in (flag, value)]
-        if [script, *words] not in calls:
+        if not any(unnamed([script, *words]) == unnamed(call) for call in calls):
             calls.append([script, *words])
     (tmp_path / "calls.json").write_text(json.dumps(calls))
     done = subprocess.run([sys.executable, "-c", IN_TURN], cwd=tmp_path, capture_output=True, text=True)
