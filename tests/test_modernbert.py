@@ -98,3 +98,9 @@ def test_rotary_positions_begin_anew_at_each_sentence_of_a_row():
     alone = hidden_of_row(sentence + [1] * 11, [1] * 5 + [0] * 11, [*range(5)] + [0] * 11)
     behind = hidden_of_row([0, 60, 2] + sentence + [1] * 8, [1] * 3 + [2] * 5 + [0] * 8, [*range(3), *range(5)] + [0] * 8)
     np.testing.assert_allclose(behind[3:8], alone[:5], rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_that_the_checkpoint_lacks_begins_at_random_and_the_same_each_time():
+    source = pretrained.read(FOLDER)
+    one, other = (pretrained.build(source, source.tags).encoder.head_kernel.numpy() for _ in range(2))
+    assert one.any() and np.array_equal(one, other)
