@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 def needs_ray(test):
     """Marks a test that starts Ray: skipped where that is not installed, and run by one worker of pytest-xdist, with no other beside it."""
-    test = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (make ray)")(test)
+    test = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (make test-ray)")(test)
     return pytest.mark.xdist_group("ray")(test)
 
 
