@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ner.config import READING_KEYS, Config
 from ner.errors import InputError, RunStopped, run_main
@@ -83,7 +83,7 @@ def config_of(given: Arguments) -> Config:
 
     reading = {name: getattr(given, name) for name in READING_KEYS}
     if given.validation or given.test:
-        files = {"train": given.file, "validation": given.validation, "test": given.test}
+        files: dict[str, Any] = {"train": given.file, "validation": given.validation, "test": given.test}
     else:
         files = {"data": given.file}
     return dataset.resolve(Config(**files, **reading, encoder=given.encoder, row_length=given.row_length))
@@ -93,13 +93,14 @@ def load(config: Config, say) -> Splits:
     """The corpus in its splits; a file that is too small to be split is all training."""
     from ner import dataset
 
-    try:
-        splits = dataset.load(config, say)
-    except InputError as error:
-        if not config.data or dataset.has_splits(config.data) or "split" not in error.what:
-            raise
-        say(f"train.py cannot split it: {error.what}")
-        return {"train": dataset.read(config.data, config, lambda note: None)}
+    if config.data and not dataset.has_splits(config.data):
+        sentences = dataset.read(config.data, config, say)
+        try:
+            return dict(dataset.split_file(sentences, config))
+        except InputError as error:
+            say(f"train.py cannot split it: {error.what}")
+            return {"train": sentences}
+    splits = dataset.load(config, say)
     if "train" not in splits:
         raise InputError(f"has no training split, only {', '.join(splits)}", hint="give a file of it", path=config.data)
     return splits
@@ -162,7 +163,7 @@ def encoder_lines(splits: Splits, config: Config) -> Iterator[str]:
     dataset.check_row_length(config, encoder)
     words = {name: [s.words for s in splits.get(name, [])] for name in ("train", "validation")}
     pieces = dataset.told_of_case(WordPieces.load(encoder), None, encoder, splits["train"], print)
-    train = pieces.encode(words["train"], config.row_length, encoder.shape.longest_row)
+    train = pieces.encode(words["train"], config.row_length)
     validation = pieces.encode(words["validation"], train.row_length)
     count, unknown = train.count_pieces(), train.words_with(pieces.unk)
     flat = [word for sentence in words["train"] for word in sentence]

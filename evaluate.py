@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ner.config import READING_KEYS, Config, DataType, Documents, Format, load_toml
+from ner.config import READING_KEYS, Config, DataType, load_toml
 from ner.errors import InputError, run_main
 from ner.flags import REQUIRED, key, parse
+from ner.formats import Documents, Format
+from ner.sentences import SPLITS
 
 if TYPE_CHECKING:
     from ner.inference import Tagger
@@ -90,7 +92,7 @@ def main(arguments: list[str]) -> int:
     if given.compare:
         result["compare"] = compare(given, tagger, evaluation, documents, say)
 
-    cut = evaluation.cut_for(given.precision) if given.precision else None
+    cut = None if given.precision is None else evaluation.cut_for(given.precision)
     if cut:
         result["cut"] = dict(zip(("min_score", "precision", "recall"), cut, strict=True))
     if given.json:
@@ -104,7 +106,7 @@ def main(arguments: list[str]) -> int:
     errors = ", ".join(f"{number:,} {name}" for name, number in evaluation.errors.items() if name != "correct")
     say(f"errors: {errors}; {given.html or '--html FILE'} shows each")
     say(f"{corpus}: F1 {f1} ({scoring.MODE}; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {strict}")
-    if given.precision:
+    if given.precision is not None:
         found = f"entities with a score of {cut[0]} or more: precision {cut[1]:.4f}, recall {cut[2]:.4f}" if cut else "no score reaches it"
         say(f"precision {given.precision}: {found}")
     if given.compare:
@@ -176,7 +178,7 @@ def corpus_of(given: Arguments, say: Callable[[str], None]) -> tuple[Sequence[Se
         if trained is None:
             raise InputError("not a run folder, so it names no corpus", path=given.ckpt, hint="give --data FILE")
         config = trained
-    splits = dataset.load(config, say, dataset.SPLITS if part == "all" else (part,))
+    splits = dataset.load(config, say, SPLITS if part == "all" else (part,))
     named = f" of {config.data}" if hub.is_name(config.data) else ""
     if part == "all":
         # Each file may number its documents from 1, and the last of one split is not the first of the next.

@@ -30,7 +30,7 @@ class Arguments:
     text: tuple[str, ...] = key((), "Texts to tag.", positional=True)
     input: str | None = key(None, "A UTF-8 text file to tag line by line; - reads standard input.", path=True)
     min_score: float = key(0.0, "Leave out entities with a lower score (evaluate.py --precision finds one).", low=0, high=1)
-    pre_split: bool = key(False, "Split words at white space only. Otherwise punctuation is split off too, as in the corpus.")
+    pre_split: bool = key(False, "Split words at white space only. Otherwise punctuation is split off too, by the rules of GMB.")
     format: Literal["table", "jsonl", "conll"] = key(
         "table", "table: for people; jsonl (one object a line) and conll (one line `word tag` a word): for programs."
     )

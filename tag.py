@@ -160,7 +160,7 @@ def digest(folder: Path) -> str:
     """One hash of the names and contents of a model's files."""
     from ner.files import sha256
 
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".txt", ".safetensors")]
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".txt", ".model", ".safetensors", ".onnx")]
     return hashlib.sha256(repr([(path.name, sha256(path)) for path in files]).encode()).hexdigest()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from ner.config import Config, train_config
@@ -34,10 +33,9 @@ def main(arguments: list[str]) -> int:
 
 def train(config: Config, devices: Devices) -> int:
     """Data, model, update, and the epochs."""
-    began = time.monotonic()
     import tensorflow as tf
 
-    from ner import batches, budget, card, corpus, dataset, inference, pretrained, rehearsal, run_folder, scoring, step, strategy
+    from ner import batches, budget, corpus, dataset, inference, pretrained, rehearsal, run_folder, scoring, step, strategy
     from ner.optimizer import AdamW, learning_rates
     from ner.progress import say
     from ner.run import Run
@@ -57,8 +55,6 @@ def train(config: Config, devices: Devices) -> int:
     # What was not given follows from the corpus.
     config = budget.filled(dataclasses.replace(config, case=data.case), data.train, data.validation, encoder.shape.hidden_size)
     say(budget.line(config, data.train))
-    notes = {"case": config.case, "context": config.context, "head": config.head, "row_length": data.train.row_length}
-    notes["compute_dtype"] = dtype.name
     words, gold = corpus.Words(data.splits["validation"]), [s.tags for s in data.splits["validation"]]
 
     # --- Model and optimizer: the same variables on every replica ---
@@ -161,14 +157,9 @@ def train(config: Config, devices: Devices) -> int:
                         predicted, confidence = inference.tag(predict, devices.strategy, data.validation, model.head, words)
                         evaluation = scoring.Evaluation(words, gold, predicted, confidence)
                         # The best model so far is kept; the first one always is.
-                        best = state.validated(evaluation.scores.f1)
-                        if best and devices.chief:
-                            sizes = {name: len(sentences) for name, sentences in data.splits.items()}
-                            seconds = time.monotonic() - began
-                            text = card.model_card(config, evaluation.scores, splits=sizes, device=device_line, seconds=seconds)
-                            scored = {"validation": evaluation.scores.as_dict()}
-                            folder, about = run.folder / "model", notes | scored
-                            pretrained.save(model, folder, source=encoder, pieces=data.pieces, card=text, notes=about)
+                        best = state.note_validation(evaluation.scores.f1)
+                        if best:
+                            run.save_model(evaluation.scores, device_line)
                         state.finished = state.epoch == config.epochs or 0 < config.patience <= state.not_better
                         run.record_validation(evaluation, best, epoch.steps)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KINDS = ("missed", "spurious", "type", "border")
 WEIGHT = 2  # the model's reading counts as much as so many other places of the name
-NONE = "O"  # as the type of a span: none of its words is of an entity
+NONE = ""  # as the type of a span: none of its words is of an entity
 
 
 class Reading:
@@ -41,10 +41,10 @@ class Reading:
         return float(np.logaddexp.reduce(paths + self.end))
 
     def probability(self, span: Span) -> float:
-        """Of exactly this entity: of the sequences that have its tags at its words and no I- of it right after. Type ``O``: of no entity
-        at these words."""
+        """Of exactly this entity: of the sequences that have its tags at its words and no I- of it right after.
+        Type NONE: of no entity at these words."""
         type_, first, end = span
-        opening, inside = (NONE, NONE) if type_ == NONE else (f"B-{type_}", f"I-{type_}")
+        opening, inside = ("O", "O") if type_ == NONE else (f"B-{type_}", f"I-{type_}")
         if opening not in self.names:
             opening = inside  # of a model from elsewhere, without B-
         held = self.scores.copy()
@@ -135,7 +135,7 @@ def _overlapping(span: Span | None, others: Sequence[Span]) -> Span | None:
 def _others(reading: Reading, annotated: Span) -> list[Span]:
     """The other readings of an annotated entity: another type, a border moved by a word, or no entity."""
     type_, first, end = annotated
-    types = sorted({name[2:] for name in reading.names if name != NONE} - {type_})
+    types = sorted({name[2:] for name in reading.names if name != "O"} - {type_})
     moved = [(first - 1, end), (first + 1, end), (first, end - 1), (first, end + 1)]
     others = [(type_, a, b) for a, b in moved if 0 <= a < b <= len(reading.scores)]
     return [(other, first, end) for other in types] + others + [(NONE, first, end)]
@@ -172,7 +172,7 @@ class Mentions:
                         self.places[name].append((number, first, exact or (OTHER_WORDS if over else NONE)))
 
     def others(self, sentence: int, name: tuple[str, ...], first: int) -> tuple[Counter[str], list[tuple[int, int, str]]]:
-        """The name's places but this one: how often it is of each type, ``O`` or part of something else; and the places."""
+        """The name's places but this one: how often it is of each type, of none or part of something else; and the places."""
         places = [place for place in self.places[name] if place[:2] != (sentence, first)]
         return Counter(label for _, _, label in places), places
 
@@ -293,5 +293,5 @@ def _elsewhere(mentions: Mentions, sentences: Sequence[Sentence], doubt: Doubt, 
     examples = []
     for number, at, label in sorted(places, key=lambda place: place[2] == annotated)[:2]:
         text = " ".join(sentences[number].words[max(0, at - 4) : at + len(name) + 4])
-        examples.append({"sentence": number, "type": label, "text": text})
-    return {"name": " ".join(name), "counts": dict(counts.most_common()), "examples": examples}
+        examples.append({"sentence": number, "type": label or "no entity", "text": text})
+    return {"name": " ".join(name), "counts": {label or "no entity": count for label, count in counts.most_common()}, "examples": examples}

@@ -16,7 +16,7 @@ import numpy as np
 
 from ner.cased import CasedVocabulary
 from ner.corpus import ranges
-from ner.wordpieces import Windows
+from ner.windows import Windows
 
 # Windows that are shown in training all in small letters, and all in CAPITALS, where the encoder is told of case. So it learns to read text
 # in which letters tell nothing.
@@ -229,9 +229,9 @@ def plan_rows(windows: Windows, batching: str, targets: Targets, order: np.ndarr
         counts = np.bincount(row_of)
         begins = np.cumsum(counts) - counts
         return [Rows(windows, targets, augment, windows.row_length, order[by_row], offset_of[by_row], begins, counts)]
-    row_lengths_ = row_lengths(batching, windows.row_length)
-    bucket = np.searchsorted(row_lengths_, lengths)
-    groups = [(length, order[bucket == b]) for b, length in enumerate(row_lengths_)]
+    lengths_of_rows = row_lengths(batching, windows.row_length)
+    bucket = np.searchsorted(lengths_of_rows, lengths)
+    groups = [(length, order[bucket == b]) for b, length in enumerate(lengths_of_rows)]
     return [
         Rows(windows, targets, augment, length, group, np.zeros(len(group), np.int64), np.arange(len(group)), np.ones(len(group), np.int64))
         for length, group in groups

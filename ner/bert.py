@@ -5,8 +5,8 @@ RoBERTa, DistilBERT and ELECTRA share the layers.
 Weights are float32. With bfloat16 everything handed from one product to the next is rounded to it, the residual stream and the attention
 probabilities too. In float32 the outputs are those of Hugging Face's PyTorch classes to 1e-5 (tests/test_families.py).
 
-A module of a family has ``ARCHITECTURES``, ``PREFIXES``, ``UNUSED``, ``WORDS``, ``read_config``, ``number_of_weights`` and ``Encoder``. Its
-shape has at least ``vocab_size``, ``hidden_size``, ``initializer_range`` and ``longest_row``.
+A module of a family has ``ARCHITECTURES``, ``PREFIXES``, ``UNUSED``, ``WORDS``, ``read_config`` and ``Encoder``. Its shape has at least
+``vocab_size``, ``hidden_size``, ``initializer_range``, ``longest_row`` and ``number_of_weights``.
 """
 
 from __future__ import annotations
@@ -70,20 +70,19 @@ class BertConfig:
         """The width of the embeddings."""
         return self.hidden_size
 
+    @property
+    def number_of_weights(self) -> int:
+        """How many weights the matrices of an encoder of this shape hold."""
+        matrices = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
+        rows = self.vocab_size + self.max_position_embeddings + self.type_vocab_size
+        return self.embedding_size * rows + self.num_hidden_layers * matrices
+
 
 def read_config(config: dict, path: Path, kind: type[BertConfig] = BertConfig) -> BertConfig:
     """The encoder's shape from the content of a config.json; InputError for one that these layers do not compute."""
     found = shape.read(kind, config, path)
     shape.check_heads(found.hidden_size, found.num_attention_heads, path)
-    shape.check_places(found.longest_row, path)
     return found
-
-
-def number_of_weights(config: BertConfig) -> int:
-    """How many weights the matrices of an encoder of this shape hold."""
-    matrices = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
-    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
-    return config.embedding_size * rows + config.num_hidden_layers * matrices
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ner import batches
 from ner.config import Config
-from ner.wordpieces import Windows
+from ner.windows import Windows
 
 UPDATE_COST = 3  # a piece costs about three times as much in an update (forward, and backward twice that) as in a validation
 VALIDATION_SHARE = 0.2  # of the time of the updates, at most
@@ -30,13 +30,13 @@ def epochs(pieces: int) -> int:
     return max(2, min(30, round(20 * math.sqrt(10_000 / pieces))))
 
 
-def learning_rate(pieces_per_update: float, width: int) -> float:
-    """The peak rate: 4e-4 for updates of 1,024 word pieces or more, and for smaller ones less, by the root (Malladi et al., 2022).
+def learning_rate(pieces: float, width: int) -> float:
+    """The peak rate for updates of so many word pieces: 4e-4 for 1,024 or more, and for fewer less, by the root (Malladi et al., 2022).
 
     That is for encoders of a width of 384 or less, on which it was measured. Wider ones get less, by the square: 1e-4 at 768. That was not
     measured; it meets the rates that their authors recommend (2e-5 to 5e-5 for 32 sentences; Devlin et al., 2019).
     """
-    return 4e-4 * math.sqrt(min(1.0, pieces_per_update / 1024)) * min(1.0, 384 / width) ** 2
+    return 4e-4 * math.sqrt(min(1.0, pieces / 1024)) * min(1.0, 384 / width) ** 2
 
 
 def validations(trained: int, validation: int) -> int:

@@ -68,7 +68,8 @@ def mapped(kind: str, sources: list[bytes] | None, make: Callable[[], Made]) -> 
         with contextlib.suppress(OSError):
             with files.replacing(path) as file:
                 _write(file, arrays, facts)
-            return _read(path)
+            with contextlib.suppress(ValueError):  # another process with other code has replaced it meanwhile
+                return _read(path)
     file = temporary()
     with _full_disk_named():
         _write(file, arrays, facts)

@@ -55,7 +55,7 @@ strict F1 {f1_strict:.4f}, macro F1 {macro_f1:.4f}
 ## Training
 
 Data: {data}: {splits}.
-Device: {device}. The process had run for {minutes:.1f} min when it saved this model.
+Device: {device}. Training had taken {minutes:.1f} min, validations aside, when this model was saved.
 Versions: {versions}. {date}.
 
     {command}

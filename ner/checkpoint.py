@@ -58,7 +58,7 @@ class State:
         if self.step_in_epoch == epoch_steps:
             self.epoch, self.step_in_epoch = self.epoch + 1, 0
 
-    def validated(self, f1: float) -> bool:
+    def note_validation(self, f1: float) -> bool:
         """Take note of a validation; whether it is the best so far (the first one always is)."""
         if f1 > self.best_f1:
             self.best_f1, self.best_step, self.not_better = f1, self.step, 0
@@ -124,7 +124,7 @@ class Checkpoints:
                     if files.sha256(path / name) != expected:
                         raise ValueError(f"{name} does not match its checksum")
                 return path, record
-            except (OSError, ValueError, KeyError, AttributeError) as error:
+            except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
                 say(f"checkpoint {path} is damaged ({error}); looking for the one before it")
         return None
 

@@ -285,7 +285,7 @@ def load_toml(path: str | Path) -> Config:
     except OSError as error:
         what, hint = error.strerror or "cannot be read", "name a TOML file such as experiments/quickstart.toml"
         raise InputError(what, path=path, hint=hint) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"not valid TOML: {error}", path=path, hint="write it as KEY = VALUE lines") from None
     fields, kinds = {field.name: field for field in dataclasses.fields(Config)}, typing.get_type_hints(Config)
     for name, value in values.items():

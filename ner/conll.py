@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from ner.errors import InputError
-from ner.sentences import MANY, InvalidSentence, Sentence, all_or_none, is_tag, valid_tag, valid_word
+from ner.sentences import InvalidSentence, Known, Sentence, all_or_none, is_tag, valid_tag, valid_word
+from ner.text import Lines
 
 _ID = re.compile(r"-DOCSTART-[ \t]+\((.+)\)|#[ \t]+newdoc[ \t]+id[ \t]*=[ \t]*(.+)")
 _NOT_A_WORD = re.compile(r"[ \t\r\n]|\A\ufeff|\A-DOCSTART-\Z")
@@ -23,7 +24,7 @@ _columns = re.compile(r"[^ \t]+").findall
 
 
 def read(
-    text: Iterable[str],
+    text: Lines,
     path: Path,
     word_column: int | None = None,
     tag_column: int | None = None,
@@ -61,13 +62,14 @@ def read(
 
 
 def _items(
-    text: Iterable[str], path: Path, word_column: int | None, tag_column: int | None, places: list[tuple[int, int]] | None = None
+    text: Lines, path: Path, word_column: int | None, tag_column: int | None, places: list[tuple[int, int]] | None = None
 ) -> Iterator[Sentence | str]:
     """The sentences, and where a document starts its id, "" for none."""
     words: list[str] = []
     tags: list[str] = []
-    known_words: dict[str, str] = {}  # checked once; all copies of a word share one str object
-    known_tags: dict[str, str] = {}
+    line, fields = 0, list[str]()
+    known_words = Known(lambda word: valid_word(word, path, line))
+    known_tags = Known(lambda tag: _checked_tag(fields, word_at, tag_at, path, line))
     width = word_at = tag_at = count = 0
     counts = word_column is None  # whether the words of all sentences so far are numbers that count
     expected = _width(_rows(text))
@@ -95,13 +97,6 @@ def _items(
         word, tag = fields[word_at], fields[tag_at]
         if word_at and _is_extra(fields[0], tag, following, path, line):
             continue
-        if word not in known_words:
-            if len(known_words) >= MANY:
-                known_words = {}
-            known_words[word] = valid_word(word, path, line)
-        if tag not in known_tags:
-            _refuse_other_columns(fields, word_at, tag_at, path, line)
-            known_tags[tag] = valid_tag(tag, path, line)
         words.append(known_words[word])
         tags.append(known_tags[tag])
         if places is not None:
@@ -182,10 +177,10 @@ def _refuse_columns(found: int, width: int, path: Path, line: int) -> NoReturn:
     raise InputError(what, hint=f"give the line {wanted}, or name another --format", path=path, line=line)
 
 
-def _refuse_other_columns(fields: list[str], word: int, tag: int, path: Path, line: int) -> None:
-    """Refuse a line whose words or tags stand elsewhere than they are looked for, and a first line that is plain text."""
+def _checked_tag(fields: list[str], word: int, tag: int, path: Path, line: int) -> str:
+    """The tag of a line. Refuses one whose words or tags stand elsewhere than they are looked for, and a first line that is plain text."""
     if is_tag(fields[tag]):
-        return
+        return fields[tag]
     if is_tag(fields[word]):
         hint = f"say where words and tags are, such as --word-column {tag + 1} --tag-column {word + 1}"
         raise InputError(
@@ -200,6 +195,7 @@ def _refuse_other_columns(fields: list[str], word: int, tag: int, path: Path, li
     if line == 1 and len(fields) > 4 and not any(map(is_tag, fields)):
         hint = "write a word and its tag on each line; predict.py --input tags plain text"
         raise InputError(f"none of {len(fields)} columns is a tag", hint=hint, path=path, line=line)
+    return valid_tag(fields[tag], path, line)
 
 
 def _id(row: str) -> str:

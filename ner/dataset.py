@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ner import cache, formats, hub, shards, tagset
 from ner.batches import Targets
-from ner.config import READING_KEYS, Config, load_toml
+from ner.config import DATA_KEYS, READING_KEYS, Config, load_toml
 from ner.corpus import Sentences
 from ner.errors import InputError
 from ner.files import sha256
 from ner.sentences import SPLITS, Sentence, conflicts, content_hash, split
-from ner.wordpieces import Windows, WordPieces
+from ner.windows import Windows, longest_word
+from ner.wordpieces import WordPieces
 
 if TYPE_CHECKING:
     from ner.pretrained import Pretrained
@@ -42,7 +43,7 @@ def resolve(config: Config) -> Config:
             config = dataclasses.replace(config, data=str(local))
         else:
             config = dataclasses.replace(config, train=str(SAMPLE / "train.csv"), validation=str(SAMPLE / "validation.csv"))
-    paths: dict[str, Any] = {key: os.path.abspath(getattr(config, key)) for key in ("data", *SPLITS) if getattr(config, key)}
+    paths: dict[str, Any] = {key: os.path.abspath(getattr(config, key)) for key in DATA_KEYS if getattr(config, key)}
     if hub.is_name(config.data):
         paths["data"] = hub.pinned(_recorded(config) or str(config.data))
     if os.path.isdir(config.encoder):
@@ -167,7 +168,7 @@ def load(config: Config, say: Callable[[str], None], wanted: Iterable[str] = SPL
     validation split, a tenth of its training split becomes one.
     """
     if config.data and not has_splits(config.data):
-        return _split(read(config.data, config, say), config, (0.8, 0.1, 0.1), config.data)
+        return split_file(read(config.data, config, say), config)
     wanted = set(wanted)
     sources = _on_hub(config, wanted) if hub.is_name(config.data) else _given(config, wanted, say)
     splits = {name: read(source.name, config, say, source.files, source.tag_names) for name, source in sources.items()}
@@ -177,6 +178,11 @@ def load(config: Config, say: Callable[[str], None], wanted: Iterable[str] = SPL
         say(f"{where}: no validation split; a tenth of training became one, by a hash")
         splits |= parts
     return {name: splits[name] for name in SPLITS if name in splits}
+
+
+def split_file(sentences: Sentences, config: Config) -> dict[str, Sentences]:
+    """The splits of the file ``--data``: 80 % training, 10 % validation, 10 % test, by a hash."""
+    return _split(sentences, config, (0.8, 0.1, 0.1), str(config.data))
 
 
 def has_splits(data: str) -> bool:
@@ -273,13 +279,12 @@ def prepare(config: Config, encoder: Pretrained, say: Callable[[str], None]) -> 
     if documents and not has_neighbours(splits["validation"]):
         say("warning: no sentence of the validation split has a neighbour in its document, so it is scored without context")
     check_row_length(config, encoder)
-    longest = encoder.shape.longest_row
     tags = _tag_set(splits["train"])
     pieces = told_of_case(WordPieces.load(encoder), config.case, encoder, splits["train"], say)
-    train = pieces.encode_cached(splits["train"], config.row_length, longest, documents=documents, whole=True)
+    train = pieces.encode_cached(splits["train"], config.row_length, documents=documents, whole=True)
     validation = pieces.encode_cached(splits["validation"], train.row_length, documents=documents)
     if cut := train.cut_words + validation.cut_words:
-        limit = (train.row_length - 2) // 2
+        limit = longest_word(train.row_length)
         hint = "a larger --row-length reads more of them"
         say(f"warning: {cut} distinct words are longer than {limit} word pieces and were truncated; {hint}")
     sizes = ", ".join(f"{len(sentences):,} {name}" for name, sentences in splits.items())

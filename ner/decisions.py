@@ -74,12 +74,14 @@ def applied(sentences: Sequence[Sentence], decisions: Sequence[Decision], path: 
         elif gold:
             kept[number].add(gold)
     lines = []
+    deleted: dict[tuple[int, Span], bool] = {}  # a sentence's annotation -> whether the first decision on it deletes it
     for line, number, gold, predicted in changes:
         now, words = spans[number], sentences[number]
+        torn = {gold} if gold and deleted.setdefault((number, gold), predicted is None) != (predicted is None) else set()
         gone = {span for span in now if span == gold or (predicted and span[1] < predicted[2] and predicted[1] < span[2])}
-        if gone == {predicted}:
+        if gone == {predicted} and not torn:
             continue  # the same decision twice
-        both = gone & kept[number] or gone - set(entity_spans(words.tags))
+        both = torn or gone & kept[number] or gone - set(entity_spans(words.tags))
         if both:
             what = f"sentence {number}: {_shown(words, predicted or gold)} contradicts another decision, {_shown(words, min(both))}"
             raise InputError(what, hint="take back one of the two", path=path, line=line)

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 from ner import bert, layers, shape
-from ner.bert import number_of_weights as number_of_weights
 
 ARCHITECTURES = {"distilbert": "DistilBertForTokenClassification"}
 PREFIXES = ("distilbert.",)

@@ -12,7 +12,8 @@ from ner import batches, corpus
 from ner.errors import InputError, RunStopped
 from ner.scoring import entity_score
 from ner.sentences import entity_spans
-from ner.wordpieces import CONTEXT_ROW, Windows, WordPieces
+from ner.windows import CONTEXT_ROW, Windows
+from ner.wordpieces import WordPieces
 from ner.words import pre_split, tokenize
 
 ROWS = 32  # rows per replica and predict step, whatever the training's were: one shape, and the same numerics everywhere
@@ -68,7 +69,7 @@ def in_blocks(predict, strategy, windows: Windows, num_tags: int, block: int = B
 
 @dataclasses.dataclass(frozen=True)
 class Entity:
-    """An entity of a text: characters ``[start, end)`` of it, its type, and the mean softmax probability of its words' tags."""
+    """An entity of a text: characters ``[start, end)`` of it, its type, and the mean probability of its words' tags."""
 
     start: int
     end: int

@@ -252,15 +252,17 @@ def is_ours(folder: Path, engine: str | None) -> bool:
 
 def load_head(source):
     """The head of a folder of ``write``, for its decoding only: the tag layer's weights are in the graph."""
-    from safetensors.numpy import load_file
-
     from ner import pretrained
 
     pretrained.verify(source.folder)
     head = pretrained.HEADS[source.head](source.shape.hidden_size, source.tags)
     for tensor in head.tensors():
         if tensor.file != pretrained.WEIGHTS:
-            tensor.assign(load_file(source.folder / tensor.file)[tensor.names[0]])
+            path = source.folder / tensor.file
+            value = pretrained.read_tensors(path).get(tensor.names[0])
+            if value is None or value.shape != tensor.shape:
+                raise InputError(f"no {tensor.names[0]} of the shape {list(tensor.shape)}", path=path, hint="export the model again")
+            tensor.assign(value)
     return head
 
 

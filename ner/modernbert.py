@@ -69,6 +69,12 @@ class ModernBertConfig:
         """Word pieces that a sentence may have, special tokens included."""
         return self.max_position_embeddings
 
+    @property
+    def number_of_weights(self) -> int:
+        """How many weights the matrices of an encoder of this shape hold, its head aside."""
+        matrices = 4 * self.hidden_size**2 + 3 * self.hidden_size * self.intermediate_size
+        return self.hidden_size * self.vocab_size + self.num_hidden_layers * matrices
+
 
 def read_config(config: dict, path: Path) -> ModernBertConfig:
     """The encoder's shape from the content of a config.json; InputError for one that these layers do not compute."""
@@ -107,12 +113,6 @@ def _theta(config: dict, kind: str, path: Path) -> float:
     if not isinstance(theta, (int, float)) or isinstance(theta, bool) or not 1 < theta < 1e12:
         raise InputError(f"the theta of {kind} is {theta!r}", path=path, hint=shape.HINT)
     return float(theta)
-
-
-def number_of_weights(config: ModernBertConfig) -> int:
-    """How many weights the matrices of an encoder of this shape hold, its head aside."""
-    matrices = 4 * config.hidden_size**2 + 3 * config.hidden_size * config.intermediate_size
-    return config.hidden_size * config.vocab_size + config.num_hidden_layers * matrices
 
 
 @functools.cache

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ner.errors import InputError
-from ner.sentences import InvalidSentence, Sentence, check, interned
+from ner.sentences import DOCUMENT, InvalidSentence, Sentence, check, interned
 
 # The names that a column may have. Where a file has several of them, the first in this order is read.
 WORDS = ("tokens", "words")
 TAGS = ("ner_tags", "tags", "labels")
-DOCUMENT = ("document_id", "doc_id")
 
 
 def read(path: Path, names: Sequence[str] = ()) -> Iterator[Sentence]:

@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ner import bert, distilbert, electra, files, hub, modernbert, roberta, wordpieces
+from ner import bert, distilbert, electra, files, hub, modernbert, roberta, tokenizer
 from ner.cased import CasedVocabulary
 from ner.crf import CRFHead
 from ner.errors import InputError
 from ner.progress import say
 from ner.sentences import TAG_RULE, is_tag
+from ner.shape import check_places
 from ner.tagger import LinearHead, TaggingModel
+from ner.wordpieces import WordPieces
 
 # model_type in config.json -> the module that computes it
 FAMILIES = {kind: family for family in (bert, roberta, distilbert, electra, modernbert) for kind in family.ARCHITECTURES}
@@ -38,7 +40,7 @@ PACKAGED = {
 }
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # names the parts of weights that are in several files
-FILES = ("config.json", WEIGHTS, *wordpieces.FILES)
+FILES = ("config.json", WEIGHTS, *tokenizer.FILES)
 FETCHED = [*FILES, INDEX, "model-*.safetensors"]  # what is fetched of a checkpoint
 # Left out of every family's weights: buffers, and where a checkpoint is to be fine-tuned also the heads of other tasks.
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -169,7 +171,7 @@ def find(name: str, revision: str | None = None) -> Pretrained:
 def _missing(folder: Path) -> str | None:
     """A file that the folder must have and has not, such as in a cache that another program has filled for itself."""
     needed = ["config.json", *(path.name for path in weight_files(folder))]
-    if not any((folder / name).is_file() for name in wordpieces.SLOW):
+    if not any((folder / name).is_file() for name in tokenizer.SLOW):
         needed.append("tokenizer.json")
     return next((name for name in needed if not (folder / name).is_file()), None)
 
@@ -219,7 +221,8 @@ def read(folder: Path, weights: str | None = None) -> Pretrained:
         what = "trained with --case by an earlier version, which kept the case in token types"
         raise InputError(what, path=path, hint="train it again: the case now stands in the vocabulary")
     shape = family.read_config(config, path)
-    _compare_sizes(family.number_of_weights(shape), [folder / weights] if weights else weight_files(folder))
+    check_places(shape.longest_row, path)
+    _compare_sizes(shape.number_of_weights, [folder / weights] if weights else weight_files(folder))
     return Pretrained(folder, config, family, shape)
 
 
@@ -268,7 +271,7 @@ def load(model: TaggingModel, source: Pretrained, *, head: bool) -> None:
     wanted = [tensor for tensor in (model.tensors() if head else model.encoder.tensors()) if tensor.file]
     found = _read_weights(source.folder, source.family)
     for name in {tensor.file for tensor in wanted} - {WEIGHTS}:
-        found |= _read_tensors(source.folder / name)
+        found |= read_tensors(source.folder / name)
     if not head:
         found = {name: value for name, value in found.items() if not name.startswith(OTHER_HEADS)}
         absent = [tensor for tensor in wanted if tensor.optional and not any(name in found for name in tensor.names)]
@@ -300,7 +303,7 @@ def _read_weights(folder: Path, family) -> dict[str, np.ndarray]:
     """The weights as float32, under the names of the family's class for token classification, without what tagging never uses."""
     found: dict[str, np.ndarray] = {}
     for path in weight_files(folder):
-        for name, value in _read_tensors(path).items():
+        for name, value in read_tensors(path).items():
             if name.startswith(family.UNUSED) or name.endswith(BUFFERS):
                 continue
             name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")  # as TensorFlow had it
@@ -312,7 +315,7 @@ def _read_weights(folder: Path, family) -> dict[str, np.ndarray]:
     return found
 
 
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file as float32."""
     from safetensors import SafetensorError, safe_open
 
@@ -323,9 +326,7 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"cannot be read ({error})", path=path, hint="fetch the checkpoint again") from None
 
 
-def save(
-    model: TaggingModel, folder: Path, *, source: Pretrained, pieces: wordpieces.WordPieces, card: str = "", notes: dict | None = None
-) -> None:
+def save(model: TaggingModel, folder: Path, *, source: Pretrained, pieces: WordPieces, card: str = "", notes: dict | None = None) -> None:
     """Write ``folder`` as a model of its family's class for token classification, whole or not at all.
 
     ``source`` is the checkpoint the encoder came from: its config is copied. ``pieces`` is the tokenizer that the model was trained with.

@@ -8,7 +8,7 @@ import time
 
 import tensorflow as tf
 
-from ner import batches
+from ner import batches, budget
 from ner.config import Config
 from ner.dataset import Data
 from ner.progress import say
@@ -19,8 +19,9 @@ def rehearse(config: Config, strategy: tf.distribute.Strategy, update, data: Dat
 
     update: of ``ner.step.make_update``. The learning rate is 0, so only the optimizer's moments change.
     """
-    shape = {"rows_per_step": config.rows, "seed": config.seed, "epoch": 0}
-    epoch = batches.make_epoch(data.train, data.targets, batching=config.batching, cased=data.pieces.cased, **shape)
+    epoch = batches.make_epoch(
+        data.train, data.targets, batching=config.batching, rows_per_step=config.rows, seed=config.seed, epoch=0, cased=data.pieces.cased
+    )
     seconds, count = 0.0, min(config.steps_per_call, 3)
     for rows in epoch.buckets:
         some = rows.at(slice(count * config.rows))
@@ -32,9 +33,11 @@ def rehearse(config: Config, strategy: tf.distribute.Strategy, update, data: Dat
         seconds += took * rows.shape[0] / config.rows
     real = sum(rows.num_pieces for rows in epoch.buckets)
     padding = 1.0 - real / sum(math.prod(rows.shape) for rows in epoch.buckets)
+    each = seconds / epoch.steps
+    whole = budget.seconds(config, data.train, data.validation, each)
     say(
         f"dry run: {epoch.steps:,} updates an epoch of {real / epoch.steps:,.0f} real word pieces ({padding:.1%} padding), "
-        f"{seconds / epoch.steps:.2f} s each; {config.epochs} epochs: about {config.epochs * seconds / 60:,.1f} min and validation; "
+        f"{each:.2f} s each; {config.epochs} epochs: about {budget.in_words(whole)} of training and validation; "
         f"{_peak_memory()}nothing was written"
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ner import files
 from ner.errors import InputError, printable
-from ner.scoring import ERROR_CLASSES, MODE, STRICT_MODE, Evaluation, Pairing, Sentences
+from ner.scoring import ERROR_CLASSES, MODE, STRICT_MODE, Evaluation, Pairing, PerWord
 from ner.sentences import Sentence, entity_spans
 
 
@@ -32,7 +32,7 @@ def check_target(path: str | None) -> None:
         raise InputError(what, hint="name a file in a folder you may write to", path=path)
 
 
-def write_predictions(path: str | os.PathLike, words: Sentences, gold: Sentences, predicted: Sentences) -> None:
+def write_predictions(path: str | os.PathLike, words: PerWord, gold: PerWord, predicted: PerWord) -> None:
     """Write one ``word gold predicted`` line per word, an empty line after each sentence, in the order given.
 
     The arguments are sentences, each a list of strings, one per word.

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ner import conll, files, formats, spans, tagset
+from ner import conll, files, formats, gmb_csv, spans, tagset
 from ner.errors import InputError
 from ner.sentences import Sentence, entity_spans
+from ner.text import C1, Lines, is_gzip, packing, suffix_of
 
 Columns = tuple[int | None, int | None]  # of the words and of the tags of a conll file, from 1; None as `conll.read` takes it
 Tags = dict[int, list[str]]  # sentence, from 0 -> its tags
@@ -30,9 +31,9 @@ def retag(path: Path, output: Path, wanted: Tags, *, format: str | None, encodin
     Raises:
         InputError: the file is Parquet or cannot be read, the output's name calls for another format, or it cannot be written.
     """
-    if (format or formats.SUFFIXES.get(formats.suffix_of(path))) == "parquet":
+    if formats.named_format(path, format) == "parquet":
         raise InputError("Parquet is read, not written", hint="write it as jsonl first, and check that", path=path)
-    if (formats.suffix_of(output), formats.is_gzip(output)) != (formats.suffix_of(path), formats.is_gzip(path)):
+    if (suffix_of(output), is_gzip(output)) != (suffix_of(path), is_gzip(path)):
         raise InputError("the output has the format of the input", hint=f"end its name as {path.name} ends", path=output)
     source, name = formats.text_of(path, format, encoding)
     text = "".join(source)
@@ -43,7 +44,7 @@ def retag(path: Path, output: Path, wanted: Tags, *, format: str | None, encodin
         lines[first - 1 : last] = [new]
     try:
         content = _encoded("\n".join(lines), codec, mark, end)
-        with files.replacing(output) as replacing, formats.packing(replacing, output) as file:
+        with files.replacing(output) as replacing, packing(replacing, output) as file:
             file.write(content)
     except (OSError, ValueError) as error:
         what = f"cannot be written ({getattr(error, 'strerror', None) or error})"
@@ -62,7 +63,7 @@ def _form(text: str, data: bytes, path: Path, encoding: str | None) -> tuple[str
 
 
 def _encoded(text: str, codec: str, mark: str, end: str) -> bytes:
-    return (mark + text.replace("\n", end)).encode(codec, formats.C1 if codec == "cp1252" else "strict")
+    return (mark + text.replace("\n", end)).encode(codec, C1 if codec == "cp1252" else "strict")
 
 
 def _changes(read: Iterable[Sentence], wanted: Tags, path: Path) -> Iterator[tuple[int, str]]:
@@ -77,7 +78,7 @@ def _changes(read: Iterable[Sentence], wanted: Tags, path: Path) -> Iterator[tup
         first += len(sentence.words)
 
 
-def _conll(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
+def _conll(text: Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     places: list[tuple[int, int]] = []
     for word, tag in _changes(conll.read(text, path, *columns, places), wanted, path):
         line, column = places[word]
@@ -88,19 +89,19 @@ def _conll(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, colu
         yield line, line, row[:start] + tag + row[end:]
 
 
-def _csv(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
+def _csv(text: Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     places: list[tuple[int, int, int]] = []
-    for word, tag in _changes(formats.read_csv(text, path, places), wanted, path):
+    for word, tag in _changes(gmb_csv.read(text, path, places), wanted, path):
         first, last, column = places[word]
         row = "\n".join(lines[first - 1 : last])
         start, end = list(_CELL.finditer(row))[column].span(1)
-        new = formats.csv_cell(tag)
+        new = gmb_csv.cell(tag)
         if row[start : start + 1] == '"' != new[0]:  # as the cell was quoted
             new = f'"{new}"'
         yield first, last, row[:start] + new + row[end:]
 
 
-def _jsonl(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
+def _jsonl(text: Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     records = list(formats.objects(text, path))
     _, scheme = tagset.to_iob2([Sentence(record["tokens"], record["tags"]) for _, record in records], path)
     for number, tags in sorted(wanted.items()):
@@ -108,7 +109,7 @@ def _jsonl(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, colu
         yield line, line, _dumped(record | {"tags": tagset.from_iob2(tags, scheme)}, lines[line - 1])
 
 
-def _spans(text: formats.Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
+def _spans(text: Lines, lines: list[str], path: Path, wanted: Tags, columns: Columns) -> Iterator[Edit]:
     """Spans that stay keep what else they hold; new ones are in the form of the file's."""
     records = [(line, record) for line, record in formats.objects(text, path) if spans.is_accepted(record)]
     form: Any = next((record[key][0] for _, record in records if (key := spans.list_key(record)) and record[key]), None)

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 
 from ner import bert, shape
-from ner.bert import number_of_weights as number_of_weights
 
 ARCHITECTURES = {
     "roberta": "RobertaForTokenClassification",

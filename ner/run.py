@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from ner import progress, run_folder, throughput
+from ner import card, pretrained, progress, run_folder, throughput
 from ner.batches import Batch, Call
 from ner.checkpoint import Checkpoints
 from ner.config import Config, to_toml
 from ner.corpus import BLOCK
 from ner.dashboard import Dashboard, validation_scalars
 from ner.dataset import Data
-from ner.errors import InputError, RunStopped
+from ner.errors import FULL, InputError, RunStopped
 from ner.optimizer import AdamW
 from ner.pretrained import Pretrained
 from ner.progress import say
@@ -46,7 +46,7 @@ class Run:
 
         Raises InputError where the folder holds another run, and where the workers do not agree on what they are to train.
         """
-        self.config, self.devices, self.data = config, devices, data
+        self.config, self.devices, self.data, self.encoder, self.model, self.dtype = config, devices, data, encoder, model, dtype
         self.folder = Path(config.output or "")
         fingerprint = run_folder.fingerprint(config, data, encoder, dtype.name)
         calls = {"steps_per_call": config.steps_per_call, "checkpoint_every_steps": config.checkpoint_every_steps}
@@ -91,7 +91,7 @@ class Run:
     def __exit__(self, kind, error, traceback) -> None:
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk: Python names no file where a write fails
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:  # Python names no file where a write fails
             raise OSError(error.errno, error.strerror, str(self.folder)) from None
 
     def _ask(self, number, frame) -> None:
@@ -208,6 +208,17 @@ class Run:
         self.checkpoints.save(self.state)
 
     # --- validations ---
+
+    def save_model(self, scores: Scores, device: str) -> None:
+        """The chief writes the model as it is now to model/ in the run folder, with its card. device: what it is trained on, in words."""
+        if not self.devices.chief:
+            return
+        config, data = self.config, self.data
+        sizes = {name: len(sentences) for name, sentences in data.splits.items()}
+        text = card.model_card(config, scores, splits=sizes, device=device, seconds=self.state.seconds)
+        notes: dict = {"case": config.case, "context": config.context, "head": config.head, "row_length": data.train.row_length}
+        notes |= {"compute_dtype": self.dtype.name, "validation": scores.as_dict()}
+        pretrained.save(self.model, self.folder / "model", source=self.encoder, pieces=data.pieces, card=text, notes=notes)
 
     def record_validation(self, evaluation, best: bool, epoch_steps: int) -> None:
         """Log a validation (``ner.scoring.Evaluation``), print its line, and start anew the sums from one to the next."""

@@ -27,14 +27,14 @@ PARTS = ("config.toml", "checkpoints", "metrics.jsonl", "tensorboard", "model")
 
 
 def named(config: Config, workers: int = 1) -> Config:
-    """The configuration with its output folder: by default ``runs/ENCODER-YYYYMMDD-HHMMSS``."""
+    """The configuration with its output folder: by default ``runs/ENCODER-YYYYMMDD-HHMMSS-PROCESS``."""
     if workers > 1 and not config.output:  # each would name it by its own clock
         raise InputError("several workers need one shared --output", hint="give all of them the same folder, which all can reach")
     if workers > 1 and config.dry_run:  # the others would wait for its updates
         raise InputError("--dry-run is for one process, and TF_CONFIG names several", hint="unset TF_CONFIG for it")
     if config.resume and not config.output:
         raise InputError("--resume needs the folder of the run", hint="give --output")
-    name = f"{Path(config.encoder).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{Path(config.encoder).name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"  # several runs may begin in one second
     return dataclasses.replace(config, output=os.path.abspath(config.output or f"runs/{name}"))
 
 
@@ -118,16 +118,14 @@ def _checkpoints_are_gone(output: Path) -> bool:
 
 def hparams(config: Config) -> dict[str, bool | int | float | str]:
     """The settings that make a run what it is, without those left to their automatic choice."""
-    chosen = {key: value for key, value in dataclasses.asdict(config).items() if key not in MAY_CHANGE_ON_RESUME and value is not None}
-    return {"encoder": config.encoder, **chosen}
+    return {"encoder": config.encoder, **{key: value for key, value in _lasting(config).items() if value is not None}}
 
 
 def fingerprint(config: Config, data: Data, encoder: Pretrained, compute_dtype: str) -> dict:
     """What must be the same for a continued run to be the same run; JSON-ready. ``compute_dtype`` is the one that ``auto`` became."""
-    kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in MAY_CHANGE_ON_RESUME}
     contents = {f"{name} sentences": kept_hash(data.splits[name]) for name in ("train", "validation")}
     encoder_files = {f"encoder's {name}": digest for name, digest in encoder.digests.items()}
-    return {**kept, **contents, **encoder_files, "row_length": data.train.row_length, "compute_dtype": compute_dtype}
+    return {**_lasting(config), **contents, **encoder_files, "row_length": data.train.row_length, "compute_dtype": compute_dtype}
 
 
 def digest(fingerprint: dict) -> int:
@@ -157,7 +155,7 @@ def restore(config: Config, checkpoints: Checkpoints) -> State:
         say(f"{config.output}: no checkpoint to resume, so the run starts")
         return State()
     path, record = found
-    then = {**_defaults(), **record["fingerprint"]}  # a key that is newer than the run had its default's effect
+    then = {**_lasting(Config()), **record["fingerprint"]}  # a key that is newer than the run had its default's effect
     if changed := differences(checkpoints.fingerprint, then):
         raise InputError(
             f"--resume of another run: {'; '.join(changed)}",
@@ -174,5 +172,6 @@ def restore(config: Config, checkpoints: Checkpoints) -> State:
     return state
 
 
-def _defaults() -> dict:
-    return {key: value for key, value in dataclasses.asdict(Config()).items() if key not in MAY_CHANGE_ON_RESUME}
+def _lasting(config: Config) -> dict:
+    """The settings that stay the same for the whole of a run."""
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in MAY_CHANGE_ON_RESUME}

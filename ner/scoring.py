@@ -20,7 +20,7 @@ import numpy as np
 from ner.errors import InputError
 from ner.sentences import Span, entity_spans
 
-Sentences = Sequence[list[str]]
+PerWord = Sequence[list[str]]  # one text per word, sentence by sentence
 
 MODE = "seqeval default mode"
 STRICT_MODE = "strict IOB2"
@@ -63,9 +63,7 @@ class Evaluation:
         confidence: the probability of each word's predicted tag, in [0, 1]; None if it is not known.
     """
 
-    def __init__(
-        self, words: Sentences, gold: Sentences, predicted: Sentences, confidence: Sequence[Sequence[float]] | None = None
-    ) -> None:
+    def __init__(self, words: PerWord, gold: PerWord, predicted: PerWord, confidence: Sequence[Sequence[float]] | None = None) -> None:
         """Keep the sentences.
 
         Raises:
@@ -177,7 +175,7 @@ class Evaluation:
         return np.array(scores, np.float64), np.array(right, bool)
 
 
-def strict_counts(gold: Sentences, predicted: Sentences) -> tuple[int, int, int]:
+def strict_counts(gold: PerWord, predicted: PerWord) -> tuple[int, int, int]:
     """Numbers of correct, predicted and gold entities by seqeval's strict mode, which makes an object of each word: block by block."""
     from seqeval.scheme import IOB2, Entities
 
@@ -189,7 +187,7 @@ def strict_counts(gold: Sentences, predicted: Sentences) -> tuple[int, int, int]
     return correct, found, there
 
 
-def score(gold: Sentences, predicted: Sentences) -> Scores:
+def score(gold: PerWord, predicted: PerWord) -> Scores:
     """The scores alone; raises as ``Evaluation`` does."""
     return Evaluation(gold, gold, predicted).scores  # the words make no difference
 

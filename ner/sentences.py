@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -23,7 +23,8 @@ from ner.errors import InputError
 if TYPE_CHECKING:
     import numpy as np  # imported where it is needed: --help needs none
 
-MANY = 100_000  # distinct words that a reader knows to be valid at a time
+MANY = 100_000  # distinct words that a reader remembers at a time
+DOCUMENT = ("document_id", "doc_id")  # the columns and JSON keys that name a sentence's document
 SPLITS = ("train", "validation", "test")
 TAG_RULE = "O or B-, I-, E-, S-, L- or U- and a type"
 FORBIDDEN = re.compile(r"[\0\ud800-\udfff]")  # characters that no text may hold: NUL and unpaired surrogates
@@ -42,6 +43,20 @@ class Sentence(NamedTuple):
     words: list[str]
     tags: list[str]
     document: str = ""
+
+
+class Known(dict[str, str]):
+    """Valid texts, at most MANY at a time: each is checked when it first comes, and all its copies share one str object."""
+
+    def __init__(self, check: Callable[[str], str]):
+        """check: gives the text back, or raises an error."""
+        self.check = check
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= MANY:
+            self.clear()
+        self[text] = text = self.check(text)
+        return text
 
 
 class InvalidSentence(Exception):

@@ -38,7 +38,7 @@ def test_an_entity_has_the_probability_of_all_sequences_that_hold_it(learnt):
                 expected = sum(p for path, p in sequences.items() if (type_, a, b) in entity_spans(path))
                 assert reading.probability((type_, a, b)) == pytest.approx(expected, abs=1e-9)
             expected = sum(p for path, p in sequences.items() if set(path[a:b]) == {"O"})
-            assert reading.probability(("O", a, b)) == pytest.approx(expected, abs=1e-9)
+            assert reading.probability((annotation.NONE, a, b)) == pytest.approx(expected, abs=1e-9)
 
 
 def sure_of(*tags):
@@ -68,6 +68,16 @@ def test_doubts_are_the_disagreements_by_kind_and_what_the_model_finds_unlikely(
     assert [d.kind for d in annotation.doubts(readings[0], ["B-c", "O", "O", "B-b"], READ[0], 0)] == ["missed", "spurious"]
 
 
+def test_a_type_named_o_is_an_entity():
+    scores = np.log([[0.7, 0.1, 0.2]])
+    reading = annotation.Reading(scores, ("B-O", "I-O", "O"), np.zeros((4, 3)), np.zeros(3))
+    assert reading.probability(("O", 0, 1)) == pytest.approx(0.7) and reading.probability((annotation.NONE, 0, 1)) == pytest.approx(0.2)
+    (doubt,) = annotation.doubts(reading, ["O"], ["B-O"], 0)
+    assert (doubt.kind, doubt.gold, doubt.predicted) == ("missed", None, ("O", 0, 1))
+    (record,) = annotation.records([doubt], [Sentence(["Acme"], ["O"]), Sentence(["acme"], ["B-O"])])[:1]
+    assert record["evidence"]["elsewhere"][0]["counts"] == {"O": 1}
+
+
 def test_a_record_tells_the_other_places_of_the_name_and_the_copies():
     corpus = [
         Sentence(["Mali", "won"], ["B-b", "O"]),
@@ -82,8 +92,8 @@ def test_a_record_tells_the_other_places_of_the_name_and_the_copies():
     ]
     first, second = annotation.records(doubts, corpus)
     mali = {"type": "b", "start_word": 0, "end_word": 1, "text": "Mali"}
-    counts = {"a": 2, "O": 1, "other words": 1}
-    examples = [{"sentence": 1, "type": "a", "text": "mali won"}, {"sentence": 2, "type": "O", "text": "In Mali"}]
+    counts = {"a": 2, "no entity": 1, "other words": 1}
+    examples = [{"sentence": 1, "type": "a", "text": "mali won"}, {"sentence": 2, "type": "no entity", "text": "In Mali"}]
     assert first == {
         "sentence": 0,
         "start_word": 0,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ner import budget
 from ner.config import Config
-from ner.wordpieces import Windows
+from ner.windows import Windows
 
 
 def windows(pieces: int, row_length: int = 64) -> Windows:

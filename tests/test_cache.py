@@ -79,6 +79,18 @@ def test_the_package_itself_is_the_code():
     assert {source.name for source in cache.SOURCES.glob("*.py")} >= {"cache.py", "formats.py", "tagset.py", "wordpieces.py"}
 
 
+def test_a_file_that_other_code_replaced_meanwhile_is_made_anew(own_cache, monkeypatch):
+    read = cache._read
+
+    def replaced(path):
+        if isinstance(path, Path):
+            raise ValueError("the checksum differs")
+        return read(path)
+
+    monkeypatch.setattr(cache, "_read", replaced)
+    assert remember("first") == "first"
+
+
 def test_without_sources_nothing_is_kept(own_cache):
     assert remember("first", None) == "first" and remember("second", None) == "second"
     assert list(own_cache.iterdir()) == []

@@ -94,6 +94,9 @@ def test_a_file_that_is_too_small_to_split_is_described_all_the_same(tmp_path, t
     done = call("check", tmp_path / "x.conll", "--encoder", tiny)
     assert done.returncode == 0 and done.stdout.startswith("train.py cannot split it: no "), done.stdout + done.stderr
     assert "sentences: 2 (2 train)" in done.stdout
+    (tmp_path / "y.conll").write_text("a split\n")
+    done = call("check", tmp_path / "y.conll", "--encoder", tiny)
+    assert done.returncode == 2 and done.stdout == "" and f"{tmp_path / 'y.conll'}:1: " in done.stderr
 
 
 # Annotations that may be wrong

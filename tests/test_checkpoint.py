@@ -54,6 +54,12 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(checkpoints, 
         assert step == 1 and len(said) == 1 and str(path.parent) in said[0], position
 
 
+def test_a_record_that_is_no_object_is_passed_over(checkpoints):
+    (checkpoints.steps()[-1] / "state.json").write_text("[]")
+    step, said = newest(checkpoints)
+    assert step == 1 and len(said) == 1
+
+
 def test_none_is_intact(checkpoints):
     for folder in checkpoints.steps():
         (folder / "state.json").write_text("{}")

@@ -67,6 +67,7 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
         ("head = 'crf'\nlabel_pieces = 'all'", ": head = crf does not go with label_pieces = all"),
         ("rows", ": not valid TOML"),
         (b"encoder = '\xff'", ": not valid TOML"),
+        (f"seed = {'1' * 5000}", ": not valid TOML"),
     ],
 )
 def test_a_bad_toml_is_refused_in_one_line(tmp_path, text, message):

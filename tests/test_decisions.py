@@ -45,6 +45,8 @@ def test_the_model_s_reading_takes_the_place_of_what_it_overlaps(tmp_path):
     [
         ([CITY, line(0, entity("org", 2, 3), None, "gold")], r"decisions.jsonl:1: sentence 0: 'New York City' geo contradicts"),
         ([CITY, line(0, None, entity("per", 2, 4))], r"decisions.jsonl:2: sentence 0: 'City is' per contradicts another"),
+        ([CITY, CITY | {"predicted": None}], r"decisions.jsonl:2: sentence 0: 'New York' geo contradicts another"),
+        ([CITY | {"predicted": None}, CITY], r"decisions.jsonl:2: sentence 0: 'New York City' geo contradicts another"),
         ([line(2, None, entity("geo", 0, 1))], "no sentence 2: the corpus has 2, from 0"),
         ([line(1, None, entity("geo", 0, 2))], '"predicted" is no entity of the sentence'),
         ([line(1, None, "geo")], '"predicted" is no entity of the sentence'),

@@ -80,6 +80,12 @@ def test_entities_of_a_low_score_can_be_left_out(monkeypatch, capsys, tmp_path, 
         assert found["f1"] == right and found["errors"]["missed"] == missed and "calibration_error" not in found
 
 
+def test_a_precision_of_0_is_reached_by_all_entities(monkeypatch, capsys, tmp_path, here):
+    (tmp_path / "x.conll").write_text("alex B-per\nlee I-per\n\n")
+    status, said, _ = run(monkeypatch, capsys, "--ckpt", here, "--data", tmp_path / "x.conll", "--precision", 0)
+    assert status == 0 and "precision 0.0: entities with a score of" in said
+
+
 def test_compare_of_two_models_that_decode_alike_warns_of_nothing(monkeypatch, capsys, tmp_path, here, tiny):
     # One model is right in all six sentences, the other in none. Of the 64 ways to swap their outputs, two keep the whole difference.
     data, scores = tmp_path / "x.conll", tmp_path / "s.json"

@@ -1,4 +1,4 @@
-"""formats.py: what is read, what is refused and where, what is written."""
+"""formats.py, text.py, gmb_csv.py: what is read, what is refused and where, what is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ner import conll, formats
 from ner.errors import InputError
 from ner.formats import FORMATS, SUFFIXES, Format, read, stream, write
 from ner.sentences import Sentence, conflicts
@@ -200,9 +199,8 @@ def test_gzip_is_read_and_written_by_the_suffix(tmp_path, name, data):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.conll", "a.jsonl", "a.csv.gz"])
 def test_sentences_are_read_one_by_one(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(formats, "CHUNK", 2**12)
-    monkeypatch.setattr(formats, "MANY", 100)
-    monkeypatch.setattr(conll, "MANY", 100)
+    monkeypatch.setattr("ner.text.CHUNK", 2**12)
+    monkeypatch.setattr("ner.sentences.MANY", 100)
     sentences = [Sentence([f"word{i}", "and", "more"] * 5, ["B-x", "O", "O"] * 5) for i in range(4000)]
     write(tmp_path / name, sentences)
     stream(tmp_path / name).__next__()  # what a first call alone allocates is not measured
@@ -228,7 +226,7 @@ def test_pieces_of_any_size_are_read_alike(tmp_path, monkeypatch, size):
         "d.conll": b"a O\n\nb O\n-DOCSTART- O\nc O\n",
     }
     whole = {name: read(put(tmp_path, name, data)) for name, data in files.items()}
-    monkeypatch.setattr(formats, "CHUNK", size)
+    monkeypatch.setattr("ner.text.CHUNK", size)
     assert {name: read(tmp_path / name) for name in files} == whole
     assert whole["a.csv"][0].words == ["é\u2028ü", "a\nb"] and whole["b.csv"][0].words == ["–\x81é"]
     assert [s.words for s in whole["c.conll"]] == [["a", "b"], ["c"]]
@@ -280,6 +278,7 @@ REFUSED = {  # what: (file name, its bytes, options, line, a part of the message
     "zip": ("a.csv", b"PK\x03\x04\x14\x00", {}, None, "zip"),
     "NUL": ("a.csv", TWO_CSV.replace(b"left", b"le\0ft"), {}, 4, "NUL"),
     "surrogate": ("a.csv", HEAD + b"1,a,X,O\n,\\ud800,X,O\n", {"encoding": "unicode_escape"}, 3, "surrogate"),
+    "an encoding without places": ("a.csv", TWO_CSV, {"encoding": "undefined"}, None, "cannot be read as undefined"),
     "semicolons": ("a.csv", TWO_CSV.replace(b",", b";"), {}, 1, "separated by semicolons"),
     "tabs": ("a.csv", TWO_CSV.replace(b",", b"\t"), {}, 1, "separated by tabs"),
     "no header": ("a.csv", TWO_CSV.removeprefix(HEAD), {}, 1, "'Sentence #', 'Word', 'Tag'"),

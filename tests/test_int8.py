@@ -9,10 +9,12 @@ import re
 import numpy as np
 import pytest
 from programs import call
+from safetensors.numpy import save_file
 from test_decoding import is_iob2
 from test_families import FAMILIES, SEED, batch_of, expected_of, folder_of, load, packed_batch_of
 
 from ner import formats, int8, pretrained
+from ner.errors import InputError
 from ner.inference import Tagger
 from ner.scoring import Evaluation
 from ner.sentences import Sentence
@@ -94,6 +96,22 @@ def test_the_int8_model_gives_nearly_the_same_tags_through_the_programs(model, t
     again = export(model, tmp_path / "int8", "--max-loss", 10)
     assert again.returncode == 2 and "is there already" in again.stderr
     assert export(model, tmp_path / "int8", "--max-loss", 10, "--overwrite").returncode == 0
+
+
+@needs_onnx
+def test_damaged_transitions_are_refused_in_one_line(model, tmp_path):
+    assert export(model, tmp_path / "int8", "--max-loss", 10).returncode == 0
+    (tmp_path / "int8" / "SHA256SUMS").unlink()
+    found = pretrained.read(tmp_path / "int8", int8.FILE)
+    if found.head == "linear":
+        assert int8.load_head(found).tags == found.tags
+        return
+    (tmp_path / "int8" / "crf.safetensors").write_bytes(b"{}")
+    with pytest.raises(InputError, match="crf.safetensors: cannot be read"):
+        int8.load_head(found)
+    save_file({"other": np.zeros(2, np.float32)}, tmp_path / "int8" / "crf.safetensors")
+    with pytest.raises(InputError, match="crf.safetensors: no crf.* of the shape"):
+        int8.load_head(found)
 
 
 @needs_onnx

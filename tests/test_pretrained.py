@@ -127,6 +127,14 @@ def test_rows_are_as_long_as_in_training_and_never_longer_than_the_encoder_reads
     assert dataclasses.replace(pretrained.read(folder), shape=shape).row_length == (noted if noted in (48, 1000) else 512)
 
 
+@pytest.mark.parametrize("family", ["tiny_bert", "tiny_distilbert", "tiny_modernbert"])
+def test_an_encoder_without_a_place_for_a_word_is_refused(tiny, tmp_path, family):
+    folder = shutil.copytree(tiny.with_name(family), tmp_path / family)
+    set_key("max_position_embeddings", 2)(folder)
+    with pytest.raises(InputError, match="enough for 2 word pieces"):
+        pretrained.read(folder)
+
+
 def test_bare_and_old_checkpoints_load(folder):
     """Without the ``bert.`` prefix, with gamma and beta, with pooler and pre-training heads."""
 

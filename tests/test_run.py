@@ -62,6 +62,9 @@ def test_a_full_disk_is_reported_with_the_run_folder_where_python_names_no_file(
     with pytest.raises(OSError, match="No space left") as found, run:
         raise OSError(errno.ENOSPC, "No space left on device", "x.csv")
     assert found.value.filename == "x.csv"
+    with pytest.raises(BrokenPipeError) as found, run:  # a reader that has seen enough, as in train.py | head
+        raise BrokenPipeError
+    assert found.value.filename is None
 
 
 @pytest.mark.parametrize(

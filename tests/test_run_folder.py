@@ -176,7 +176,7 @@ class FakeCheckpoints:
 
 def test_a_key_newer_than_the_run_counts_as_its_default(output, monkeypatch):
     config = config_for(output, resume=True)
-    monkeypatch.setattr(run_folder, "_defaults", lambda: {"case": False})
+    monkeypatch.setattr(run_folder, "_lasting", lambda config: {"case": False})
     same = {"tensorflow": "2.21"}
     assert run_folder.restore(config, FakeCheckpoints(fingerprint={"seed": 0}, environment=same)).step == 3
     with pytest.raises(InputError, match="seed: 1 -> 0"):
@@ -187,7 +187,7 @@ def test_a_resume_says_where_the_bits_may_differ(output, monkeypatch):
     config = config_for(output, resume=True)
     said = []
     monkeypatch.setattr(run_folder, "say", said.append)
-    monkeypatch.setattr(run_folder, "_defaults", dict)
+    monkeypatch.setattr(run_folder, "_lasting", lambda config: {})
     run_folder.restore(config, FakeCheckpoints(fingerprint=FakeCheckpoints.fingerprint, environment={"tensorflow": "2.20"}))
     assert len(said) == 2 and "tensorflow: '2.20' -> '2.21'" in said[1]
     run_folder.restore(config, FakeCheckpoints(fingerprint=FakeCheckpoints.fingerprint, environment={"tensorflow": "2.21"}))

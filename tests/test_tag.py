@@ -40,6 +40,16 @@ def test_workers_share_cpus_and_gpus(workers, resources, cpus, shares):
     assert tag.shares(workers, resources, cpus) == shares
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.int8.onnx", "spiece.model", "config.json"])
+def test_another_model_is_told_by_its_files(tmp_path, name):
+    (tmp_path / name).write_bytes(b"1")
+    before = tag.digest(tmp_path)
+    (tmp_path / "README.md").write_bytes(b"other scores")
+    assert tag.digest(tmp_path) == before
+    (tmp_path / name).write_bytes(b"2")
+    assert tag.digest(tmp_path) != before
+
+
 def test_progress_says_rows_speed_and_time_left():
     assert tag.standing(3_000, 2_000, 20.0, 13_000) == "3,000 of about 13,000 rows  100 rows/s  2 min left"
     assert tag.standing(3_000, 0, 20.0, None) == "3,000 rows  0 rows/s"
