@@ -164,7 +164,8 @@ def test_tables_of_several_corpora(folder):
     text = (folder / "RESULTS.md").read_text()
     assert (folder / "results" / "Trainer-0.json").exists() and (folder / "results" / "wiki" / "Trainer-0.json").exists()
     assert "| wiki | defaults | 2 | 0.6000 ± 0.0000 |" in text and " | 20 | 25 | abc |" in text and "| gmb | Trainer | 1 | 0.8000 |" in text
-    line = "F1 +0.1500 on average, from +0.1000 to +0.2000, ahead on 2 of 2 corpora; 1.00 times the seconds on average, at most 1.00."
+    line = "F1 +0.1500 on average, from +0.1000 to +0.2000, ahead on 2 of 2 corpora; by the paired tests better on at least 0 "
+    line += "(Dror et al. 2017, 95 %); 1.00 times the seconds on average, at most 1.00."
     assert f"\n\ndefaults against Trainer: {line}\n" in text
     assert "| wiki | Trainer and this Viterbi | 2 | 0.5000 ± 0.0000 |" in text
     assert "\n\nTrainer and this Viterbi against Trainer: F1 +0.1000 on average" in text
@@ -379,3 +380,11 @@ def test_the_shipped_grids_are_such(folder):
     tuned = [entry for entry in shipped()["corpora"] if entry.best_of]
     trials = {(e.name, corpus) for e in shipped()["corpora"] for corpus in e.corpora if e.topic == tuned[0].best_of}
     assert [sum(corpus == of for _, of in trials) for corpus in tuned[0].corpora if corpus != "gmb"] == [6] * 7
+
+
+def test_a_difference_is_counted_on_as_many_corpora_as_the_tests_allow():
+    """Bonferroni's partial conjunction: 4 x 0.001, 3 x 0.01, 2 x 0.04, 1 x 0.2 against 0.05."""
+    assert tables.replicated([0.2, 0.01, 0.001, 0.04]) == 2
+    assert tables.replicated([0.0001] * 7) == 7 and tables.replicated([1.0, 1.0]) == 0 and tables.replicated([]) == 0
+    assert tables.replicated([0.02, 0.001, 0.02]) == 3  # 3 x 0.001, 2 x 0.02, 1 x 0.02
+    assert tables.replicated([0.04, 0.04]) == 0  # the second alone would do, the first does not
