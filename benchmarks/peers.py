@@ -13,7 +13,9 @@ from benchmarks import worker
 from ner.decoding import decode
 
 
-def make_trainer(sentences: list[dict], encoder: str, batch: int, folder: str, *, kind=transformers.Trainer, model=None, **settings):
+def make_trainer(
+    sentences: list[dict], encoder: str, batch: int, folder: str, *, kind=transformers.Trainer, model=None, bf16=True, **settings
+):
     """transformers.Trainer at its fastest settings on a CPU (RESULTS.md): grouped by length, padded to the batch's longest, bfloat16.
 
     Nothing is saved or logged. kind: the class; model: what goes into the model's config.json; settings: more TrainingArguments. Where
@@ -27,7 +29,7 @@ def make_trainer(sentences: list[dict], encoder: str, batch: int, folder: str, *
     arguments = transformers.TrainingArguments(
         output_dir=folder,
         use_cpu=not torch.cuda.is_available(),
-        bf16=True,
+        bf16=bf16,
         per_device_train_batch_size=batch,
         train_sampling_strategy="group_by_length",  # group_by_length=True of transformers 4
         warmup_steps=0.1,
@@ -121,6 +123,7 @@ def trainer(
     *,
     compiled: bool = False,
     attention: str = "sdpa",
+    bf16: bool = True,
     epochs: int = 1000,
     learning_rate: float = 5e-5,
     test: str | None = None,
@@ -160,7 +163,7 @@ def trainer(
                 meter.report(predicted=likeliest(while_training(made, held_out), held_out, made.model))
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"torch_compile": compiled, "num_train_epochs": epochs, "learning_rate": learning_rate}
+        settings = {"torch_compile": compiled, "bf16": bf16, "num_train_epochs": epochs, "learning_rate": learning_rate}
         made = make_trainer(sentences, encoder, batch, folder, kind=Counted, model={"attn_implementation": attention}, **settings)
         made.add_callback(Rounds())
         made.train()

@@ -14,7 +14,20 @@ from pathlib import Path
 
 from ner import files
 
-ORDER = ("train", "step", "time-to-f1", "predict", "families", "encode", "startup", "scaling", "gpu", "elsewhere", "annotation")
+ORDER = [
+    "train",
+    "train-float32",
+    "step",
+    "time-to-f1",
+    "predict",
+    "families",
+    "encode",
+    "startup",
+    "scaling",
+    "gpu",
+    "elsewhere",
+    "annotation",
+]
 HEAD = """# Benchmarks
 
 Written by run.py (annotation: by annotation.py; gpu: by hand, from what tools/gpu_step.py and peers.py printed) from results/*.json. What

@@ -1,6 +1,8 @@
 """Speed side by side with Hugging Face's PyTorch stack.
 
-    python benchmarks/run.py train|step|predict|families|encode|startup|scaling|time-to-f1|all [--gmb FILE] [--rounds N] [--seconds S]
+    python benchmarks/run.py NAME|all [--gmb FILE] [--rounds N] [--seconds S]
+
+NAME: train, train-float32, step, predict, families, encode, startup, scaling or time-to-f1.
 
 Runs in the project's environment; the peers have their own (``make bench`` makes both). Every contender is a process that lives through
 the whole benchmark; they take turns, round by round, and only one works at a time. Linux only. ``all`` is all but time-to-f1, which takes
@@ -117,6 +119,18 @@ def train(bench: Benchmark) -> tuple[list[Table], object]:
             row.insert(3, spread(shares, ".1%"))
         table.notes.append(f"Model FLOPs: 6 x the {per_token // 6:,} weights of the blocks' matrices, {per_token / 1e6:.1f} MFLOP a token.")
     return [table], measured | ({"matmul peak": peak} if peak else {})
+
+
+def train_float32(bench: Benchmark) -> tuple[list[Table], object]:
+    """As on a CPU that does not multiply bfloat16."""
+    flags = ["--epochs", "100000", "--compute-dtype", "float32"]
+    measured = bench.measure(
+        [
+            *(bench.ours(f"ours rows {rows}", *flags, "--rows", str(rows)) for rows in (16, 64)),
+            *(bench.trainer(batch, bf16=False, every=every) for batch, every in ((16, 1), (64, 4))),
+        ]
+    )
+    return [rate_table("Training with products in float32, real word pieces a second.", "tokens/s", measured, "ours rows 16")], measured
 
 
 def matmul_weights(encoder: str) -> int:
@@ -367,6 +381,7 @@ def f1_table(found: dict[str, dict], ours: list[str]) -> Table:
 
 BENCHMARKS = {
     "train": train,
+    "train-float32": train_float32,
     "step": step,
     "predict": predict,
     "families": families,

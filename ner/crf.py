@@ -52,14 +52,10 @@ class CRFHead(LinearHead):
         steps = np.concatenate([transitions, start[None]])
         legal = decoding.legal_steps(self.tags) if iob2 else np.ones(steps.shape, bool)
         costs = np.where(legal, steps, -np.inf)
-        tags, confidence, first = [], [], 0
-        for sentence in sentences:
-            scores = found[first : first + len(sentence)].astype(np.float64)
-            first += len(sentence)
-            best = decoding.viterbi(scores, costs, end) if len(scores) else []
-            tags.append([self.tags[i] for i in best])
-            confidence.append(marginals(scores, transitions, start, end)[np.arange(len(best)), best].tolist())
-        return tags, confidence
+        lengths, scores = np.array([len(sentence) for sentence in sentences], np.int64), found.astype(np.float64)
+        best = decoding.viterbi(scores, lengths, costs, end)
+        confidence = marginals(scores, lengths, transitions, start, end)[np.arange(len(best)), best]
+        return decoding.by_sentence([self.tags[i] for i in best.tolist()], lengths), decoding.by_sentence(confidence.tolist(), lengths)
 
     def chain(self) -> tuple[np.ndarray, np.ndarray]:
         """The learnt transitions, as ``LinearHead.chain``."""
@@ -111,21 +107,25 @@ def log_partition(scores, transitions, start, end, chained, chains) -> tf.Tensor
     return total + tf.where(is_open, tf.reduce_logsumexp(alpha + end, axis=1), 0.0)
 
 
-def marginals(scores: np.ndarray, transitions: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The probability of each tag of each word over all sequences (forward-backward): float64 [words, tags], from one sentence's scores."""
+def marginals(scores: np.ndarray, lengths: np.ndarray, transitions: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The probability of each tag of each word over all sequences of its sentence (forward-backward): float64 [words, tags].
+
+    scores: float64 [words of all sentences, tags]; lengths: int64 [sentences], words of each.
+    """
+    places = decoding.words_by_place(lengths)
     forward, backward = np.zeros(scores.shape), np.zeros(scores.shape)
-    for i in range(len(scores)):
-        before = start if i == 0 else _log_product(forward[i - 1], transitions)
-        forward[i] = before + scores[i]
-    for i in reversed(range(len(scores))):
-        last = i == len(scores) - 1
-        backward[i] = end if last else _log_product(scores[i + 1] + backward[i + 1], transitions.T)
+    for place, words in enumerate(places):
+        before = _log_product(forward[words - 1], transitions) if place else start
+        forward[words] = before + scores[words]
+    backward[np.cumsum(lengths)[lengths > 0] - 1] = end
+    for words in reversed(places[1:]):
+        backward[words - 1] = _log_product(scores[words] + backward[words], transitions.T)
     together = forward + backward
-    return np.exp(together - np.logaddexp.reduce(together, axis=1, keepdims=True)) if len(scores) else together
+    return np.exp(together - np.logaddexp.reduce(together, axis=1, keepdims=True))
 
 
-def _log_product(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """log(exp(vector) @ exp(matrix)), each shifted by its maximum so that nothing overflows."""
-    high, top = vector.max(), matrix.max()
+def _log_product(vectors: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """log(exp(vector) @ exp(matrix)) of each of the vectors; both shifted by their maximum so that nothing overflows."""
+    high, top = vectors.max(axis=1, keepdims=True), matrix.max()
     with np.errstate(divide="ignore"):  # what is less than e-300 of the rest is 0
-        return np.log(np.exp(vector - high) @ np.exp(matrix - top)) + high + top
+        return np.log(np.exp(vectors - high) @ np.exp(matrix - top)) + high + top

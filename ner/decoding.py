@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+PATHS = 2**21  # numbers of float64 that ``viterbi`` holds at a time
+
 
 def decode(
     log_probabilities: np.ndarray, sentences: Sequence[Sequence], names: Sequence[str], *, iob2: bool = True
@@ -25,21 +27,21 @@ def decode(
     """
     lengths = np.array([len(sentence) for sentence in sentences], np.int64)
     assert log_probabilities.shape == (lengths.sum(), len(names)), (log_probabilities.shape, lengths.sum(), len(names))
-    ends = np.cumsum(lengths).tolist()
-    bounds = list(zip([0, *ends[:-1]], ends, strict=True)) if ends else []
     best = log_probabilities.argmax(axis=1)
-    if iob2:
-        legal = legal_steps(names)
-        costs = np.where(legal, 0.0, -np.inf)
-        before = np.append(len(names), best[:-1])[: len(best)]
-        before[[first for first, end in bounds if first < end]] = len(names)
-        illegal = ~legal[before, best]
-        for number in np.unique(np.repeat(np.arange(len(lengths)), lengths)[illegal]).tolist():
-            words = slice(*bounds[number])
-            best[words] = viterbi(log_probabilities[words], costs)
-    scores = np.exp(log_probabilities[np.arange(len(best)), best]).tolist()
-    tags = [names[i] for i in best.tolist()]
-    return [tags[a:b] for a, b in bounds], [scores[a:b] for a, b in bounds]
+    if iob2 and len(best):
+        legal, sentence = legal_steps(names), np.repeat(np.arange(len(lengths)), lengths)
+        before = np.where(np.diff(sentence, prepend=-1) > 0, len(names), np.roll(best, 1))
+        torn = np.unique(sentence[~legal[before, best]])  # sentences whose most probable tags are not legal
+        words = np.isin(sentence, torn)
+        best[words] = viterbi(log_probabilities[words], lengths[torn], np.where(legal, 0.0, -np.inf))
+    tags, scores = [names[i] for i in best.tolist()], np.exp(log_probabilities[np.arange(len(best)), best])
+    return by_sentence(tags, lengths), by_sentence(scores.tolist(), lengths)
+
+
+def by_sentence(words: list, lengths: np.ndarray) -> list[list]:
+    """What belongs to the words of all sentences, as a list for each sentence."""
+    ends = np.cumsum(lengths).tolist()
+    return [words[end - length : end] for end, length in zip(ends, lengths.tolist(), strict=True)]
 
 
 def legal_steps(names: Sequence[str]) -> np.ndarray:
@@ -51,19 +53,45 @@ def legal_steps(names: Sequence[str]) -> np.ndarray:
     return np.array([[not i or before[2:] == tag[2:] for tag, i in zip(names, inside, strict=True)] for before in [*names, "O"]])
 
 
-def viterbi(scores: np.ndarray, steps: np.ndarray, end: np.ndarray | float = 0.0) -> list[int]:
-    """The tag ids of one sentence with the largest sum of scores: [words, tags] -> [words], at least one word. Sums are in float64.
+def viterbi(scores: np.ndarray, lengths: np.ndarray, steps: np.ndarray, end: np.ndarray | float = 0.0) -> np.ndarray:
+    """The tag ids of each sentence with the largest sum of scores: int64 [words]. Sums are in float64.
 
-    steps: float [tags + 1, tags], added for each pair of neighbouring tags, last row: for the first tag; -inf where a tag may not
-    follow. end: [tags], added for the last tag.
+    scores: float [words of all sentences, tags]. lengths: int64 [sentences], words of each. steps: float [tags + 1, tags], added for each
+    pair of neighbouring tags, last row: for the first tag; -inf where a tag may not follow. end: [tags], added for the last tag.
     """
-    score = steps[-1] + scores[0].astype(np.float64)
+    some = max(1, PATHS // steps.size)  # sentences that are decoded side by side
+    ends = np.cumsum(lengths)
+    found = [np.zeros(0, np.int64)]
+    for begin in range(0, len(lengths), some):
+        chosen = lengths[begin : begin + some]
+        last = int(ends[begin + len(chosen) - 1])
+        found.append(_side_by_side(scores[last - int(chosen.sum()) : last], chosen, steps, end))
+    return np.concatenate(found)
+
+
+def _side_by_side(scores: np.ndarray, lengths: np.ndarray, steps: np.ndarray, end: np.ndarray | float) -> np.ndarray:
+    """``viterbi`` of all these sentences at once, place by place."""
+    places = words_by_place(lengths)
+    found = np.zeros(len(scores), np.int64)
+    if not places:
+        return found
+    score = steps[-1] + scores[places[0]].astype(np.float64)  # of the best path to each tag: [sentences, tags]
     came_from = []
-    for here in scores[1:]:
-        paths = score[:, None] + steps[:-1]
-        came_from.append(paths.argmax(axis=0))
-        score = paths.max(axis=0) + here
-    tags = [int((score + end).argmax())]
-    for tag_before in reversed(came_from):
-        tags.append(int(tag_before[tags[-1]]))
-    return tags[::-1]
+    for words in places[1:]:
+        paths = score[: len(words), :, None] + steps[:-1]
+        came_from.append(paths.argmax(axis=1))
+        score[: len(words)] = paths.max(axis=1) + scores[words]
+    tags = (score + end).argmax(axis=1)
+    for words, before in zip(places[:0:-1], came_from[::-1], strict=True):
+        here = tags[: len(words)]
+        found[words] = here
+        tags[: len(words)] = before[np.arange(len(words)), here]
+    found[places[0]] = tags
+    return found
+
+
+def words_by_place(lengths: np.ndarray) -> list[np.ndarray]:
+    """The first words of all sentences, their second words, and so on: int64, the longest sentence first."""
+    order = np.argsort(-lengths, kind="stable")
+    first = (np.cumsum(lengths) - lengths)[order]
+    return [first[: np.count_nonzero(lengths > place)] + place for place in range(lengths.max(initial=0))]

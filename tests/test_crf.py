@@ -108,10 +108,11 @@ def test_marginals_and_the_best_sequence_are_those_of_all_sequences(words):
     scores = np.random.default_rng(words).normal(size=(words, 3))
     transitions, start, end = weights(words)
     paths = all_paths(scores, transitions, start, end)
-    assert tuple(viterbi(scores, np.concatenate([transitions, start[None]]), end)) == max(paths, key=paths.get)
+    lengths = np.array([words])
+    assert tuple(viterbi(scores, lengths, np.concatenate([transitions, start[None]]), end)) == max(paths, key=paths.get)
     total = np.logaddexp.reduce(list(paths.values()))
     expected = [[sum(np.exp(s - total) for path, s in paths.items() if path[w] == tag) for tag in range(3)] for w in range(words)]
-    np.testing.assert_allclose(marginals(scores, transitions, start, end), expected, rtol=1e-6)
+    np.testing.assert_allclose(marginals(scores, lengths, transitions, start, end), expected, rtol=1e-6)
 
 
 def test_decoding_gives_the_likeliest_legal_tags_of_each_sentence():
@@ -128,7 +129,7 @@ def test_decoding_gives_the_likeliest_legal_tags_of_each_sentence():
         paths = all_paths(part, *weights(3))
         best = max(filter(legal, paths), key=paths.get)
         assert got == [TAGS[tag] for tag in best]
-        np.testing.assert_allclose(scores, marginals(part, *weights(3))[range(len(best)), best], rtol=1e-6)
+        np.testing.assert_allclose(scores, marginals(part, np.array([len(part)]), *weights(3))[range(len(best)), best], rtol=1e-6)
     assert tags[1] == confidence[1] == []
 
 
@@ -151,6 +152,6 @@ def test_a_long_row_keeps_float32s_precision():
 
 def test_marginals_of_a_long_sentence_sum_to_one():
     scores = 20 * np.random.default_rng(0).normal(size=(2_000, 3))
-    found = marginals(scores, *weights())
+    found = marginals(scores, np.array([2_000]), *weights())
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-9)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ner.decoding import decode, legal_steps
+from ner.decoding import decode, legal_steps, viterbi
 
 NAMES = ("B-geo", "B-per", "I-geo", "I-per", "O")
 
@@ -35,6 +35,30 @@ def test_the_tags_are_the_likeliest_of_all_legal_ones_sentence_by_sentence(seed,
     assert tags == [likeliest_legal(part) if len(part) else [] for part in parts]
     for part, names, numbers in zip(parts, tags, scores, strict=True):
         np.testing.assert_allclose(numbers, [np.exp(row[NAMES.index(name)]) for row, name in zip(part, names, strict=True)], rtol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 12), max_size=9), st.sampled_from([1, 70, 2**21]))
+def test_sentences_side_by_side_have_the_best_path_that_each_has_alone(seed, lengths, paths):
+    random = np.random.default_rng(seed)
+    scores, steps, end = random.normal(size=(sum(lengths), 4)), random.normal(size=(5, 4)), random.normal(size=4)
+    steps[random.random(steps.shape) < 0.2] = -np.inf
+    steps[:, 3] = 0.0  # so that there is a path
+
+    def alone(part):
+        score, came_from = steps[-1] + part[0], []
+        for here in part[1:]:
+            came_from.append((score[:, None] + steps[:-1]).argmax(axis=0))
+            score = (score[:, None] + steps[:-1]).max(axis=0) + here
+        tags = [int((score + end).argmax())]
+        for before in reversed(came_from):
+            tags.append(int(before[tags[-1]]))
+        return tags[::-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ner.decoding.PATHS", paths)
+        found = viterbi(scores, np.array(lengths, np.int64), steps, end)
+    parts = np.split(scores, np.cumsum(lengths)[:-1]) if lengths else []
+    assert found.tolist() == [tag for part in parts if len(part) for tag in alone(part)]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 6))
