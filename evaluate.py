@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -73,7 +73,6 @@ def main(arguments: list[str]) -> int:
     for path in (given.json, given.html, given.predictions):
         report.check_target(path)
     import_tensorflow()
-    from ner import scoring
     from ner.progress import console, say, table
 
     sentences, corpus = corpus_of(given, say)
@@ -84,17 +83,10 @@ def main(arguments: list[str]) -> int:
     if tagger.cut_words:
         say(f"warning: of {tagger.cut_words} long words only the first word pieces were read")
     warn_of_lacking_types(given.ckpt, tagger, gold, say)
-    low, high = scoring.bootstrap_f1(evaluation.counts)
     details = {"model": given.ckpt, "corpus": corpus}
-    result: dict = {**evaluation.scores.as_dict(), "f1_interval_95": [low, high], "errors": evaluation.errors, **details}
-    if not given.min_score:  # the scores of entities that were left out say nothing of the O in their place
-        result["calibration_error"] = {"words": evaluation.word_calibration_error(), "entities": evaluation.entity_calibration_error()}
+    result = result_of(given, evaluation) | details
     if given.compare:
         result["compare"] = compare(given, tagger, evaluation, documents, say)
-
-    cut = None if given.precision is None else evaluation.cut_for(given.precision)
-    if cut:
-        result["cut"] = dict(zip(("min_score", "precision", "recall"), cut, strict=True))
     if given.json:
         report.write_json(given.json, result)
     if given.predictions:
@@ -102,17 +94,41 @@ def main(arguments: list[str]) -> int:
     if given.html:
         report.write_html(given.html, evaluation, title="Entity report", details=details)
     console.print(table(evaluation.scores))
-    f1, strict = evaluation.scores.f1, evaluation.scores.f1_strict
-    errors = ", ".join(f"{number:,} {name}" for name, number in evaluation.errors.items() if name != "correct")
-    say(f"errors: {errors}; {given.html or '--html FILE'} shows each")
-    say(f"{corpus}: F1 {f1} ({scoring.MODE}; 95 % bootstrap interval {low:.4f} to {high:.4f}), strict {strict}")
+    for line in lines_of(given, result):
+        say(line)
+    return 0
+
+
+def result_of(given: Arguments, evaluation: Evaluation) -> dict:
+    """The scores as the JSON file shows them."""
+    from ner import scoring
+
+    result: dict = {
+        **evaluation.scores.as_dict(),
+        "f1_interval_95": [*scoring.bootstrap_f1(evaluation.counts)],
+        "errors": evaluation.errors,
+    }
+    if not given.min_score:  # the scores of entities that were left out say nothing of the O in their place
+        result["calibration_error"] = {"words": evaluation.word_calibration_error(), "entities": evaluation.entity_calibration_error()}
+    if given.precision is not None and (cut := evaluation.cut_for(given.precision)):
+        result["cut"] = dict(zip(("min_score", "precision", "recall"), cut, strict=True))
+    return result
+
+
+def lines_of(given: Arguments, result: dict) -> Iterator[str]:
+    """The scores in words."""
+    from ner.scoring import MODE
+
+    errors = ", ".join(f"{number:,} {name}" for name, number in result["errors"].items() if name != "correct")
+    yield f"errors: {errors}; {given.html or '--html FILE'} shows each"
+    interval = "95 % bootstrap interval {:.4f} to {:.4f}".format(*result["f1_interval_95"])
+    yield f"{result['corpus']}: F1 {result['f1']} ({MODE}; {interval}), strict {result['f1_strict']}"
     if given.precision is not None:
-        found = f"entities with a score of {cut[0]} or more: precision {cut[1]:.4f}, recall {cut[2]:.4f}" if cut else "no score reaches it"
-        say(f"precision {given.precision}: {found}")
+        found = "entities with a score of {min_score} or more: precision {precision:.4f}, recall {recall:.4f}"
+        yield f"precision {given.precision}: {found.format(**result['cut']) if 'cut' in result else 'no score reaches it'}"
     if given.compare:
         other = result["compare"]
-        say(f"{given.compare}: F1 {other['f1']} ({scoring.MODE}); p = {other['p']:.4g} (two-sided, approximate randomisation)")
-    return 0
+        yield f"{given.compare}: F1 {other['f1']} ({MODE}); p = {other['p']:.4g} (two-sided, approximate randomisation)"
 
 
 def scored(given: Arguments, tagger: Tagger, words: Sequence[list[str]], gold: Sequence[list[str]], documents: list[str]) -> Evaluation:
