@@ -94,4 +94,6 @@ def words_by_place(lengths: np.ndarray) -> list[np.ndarray]:
     """The first words of all sentences, their second words, and so on: int64, the longest sentence first."""
     order = np.argsort(-lengths, kind="stable")
     first = (np.cumsum(lengths) - lengths)[order]
-    return [first[: np.count_nonzero(lengths > place)] + place for place in range(lengths.max(initial=0))]
+    places = np.arange(lengths.max(initial=0))
+    counts = len(lengths) - np.searchsorted(np.sort(lengths), places, side="right")  # sentences that are longer
+    return [first[:count] + place for place, count in zip(places.tolist(), counts.tolist(), strict=True)]
