@@ -53,8 +53,8 @@ def write_saved_model(given: Arguments) -> None:
 
     length = saved_model.write(given.ckpt, Path(given.output), length=given.length, overwrite=given.overwrite)
     say(f"{given.output}: signature serving_default, sentences of up to {length} word pieces; tags and tokenizer in assets.extra")
-    if pretrained.read(model_folder(given.ckpt)).head == "crf":
-        say("warning: its tags are each word's most probable one: the transitions of the CRF are not in the SavedModel")
+    if pretrained.read(model_folder(given.ckpt)).head != "linear":
+        say("warning: its tags are each word's most probable one: the transitions between tags are not in the SavedModel")
 
 
 def write_int8(given: Arguments) -> None:

@@ -71,12 +71,13 @@ def train(config: Config, devices: Devices) -> int:
             seed=config.seed,
         )
         pretrained.load(model, encoder, head=False)
+        model.head.count(data.targets.tag_ids, data.splits["train"].lengths)
         optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
 
     # --- The update: forward, loss, backward, sum over replicas, clipping, AdamW (ner/step.py) ---
-    # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a class with call, loss, to_decode, decode, chain
-    # and tensors, in a file like ner/crf.py, named in HEADS of ner/pretrained.py. Another optimizer: a tf.Module with update and
-    # last_update_norm as AdamW in ner/optimizer.py has them; all its variables are saved.
+    # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a class like LinearHead of ner/tagger.py, in a file
+    # like ner/counted.py, named in HEADS of ner/pretrained.py. Another optimizer: a tf.Module with update and last_update_norm as AdamW
+    # in ner/optimizer.py has them; all its variables are saved.
     jit = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
     update = step.make_update(
         devices.strategy,
@@ -151,10 +152,13 @@ def train(config: Config, devices: Devices) -> int:
                     run.record_updates(call, metrics, float(rates[call.steps - 1]))
 
                     # Validation: every `validate_every` updates, and after the last. A word's scores are those of its first piece; the
-                    # head makes one tag a word of them. F1 is seqeval's default.
+                    # head makes one tag a word of them, with transitions between tags as these sentences want them (ner/counted.py).
+                    # F1 is seqeval's default.
                     validated = run.validation_due()
                     if validated:
-                        predicted, confidence = inference.tag(predict, devices.strategy, data.validation, model.head, words)
+                        found = inference.predict_words(predict, devices.strategy, data.validation, data.tags.num_tags)
+                        model.head.tune(found, words, gold)
+                        predicted, confidence = model.head.decode(found, words)
                         evaluation = scoring.Evaluation(words, gold, predicted, confidence)
                         # The best model so far is kept; the first one always is.
                         best = state.note_validation(evaluation.scores.f1)

@@ -69,6 +69,10 @@ CONTEXT = """
 It was trained on sentences together with their neighbours in the document, as one text without [SEP] between them. `row_length` in
 config.json says how many word pieces it read at a time. So give it whole paragraphs. The scores below were found with the neighbours.
 """
+COUNTED = """
+Its tags are decoded together with transitions between them that were counted on the training tags. They stand in
+`transitions.safetensors`. The pipeline does not read that file: it takes each word's likeliest tag, and finds less.
+"""
 CRF = """
 Its tags were trained together with learnt transitions between them (a CRF), which stand in `crf.safetensors`. The pipeline does not read
 that file: it takes each word's scores alone, and finds less.
@@ -99,7 +103,7 @@ def model_card(config: Config, scores: Scores, *, splits: dict[str, int], device
         data=data,
         splits=", ".join(f"{count:,} {name}" for name, count in splits.items()) + " sentences",
         device=device,
-        notes=(CONTEXT if config.context == "document" else "") + (CRF if config.head == "crf" else ""),
+        notes=(CONTEXT if config.context == "document" else "") + {"counted": COUNTED, "crf": CRF}.get(config.head, ""),
         minutes=seconds / 60,
         versions=", ".join([f"Python {platform.python_version()}", *(f"{p} {_version(p)}" for p in packages)]),
         date=time.strftime("%Y-%m-%d"),

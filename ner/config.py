@@ -89,9 +89,10 @@ class Config:
         "Tell an uncased encoder how each word is written (small letters, Capitalised, CAPITALS), by a vocabulary with these forms. "
         "Without it: on if the vocabulary does not tell capitals from small letters and the corpus has both.",
     )
-    head: Literal["linear", "crf"] = key(
-        "linear",
-        "Tag layer. linear: it scores each word's tags; crf: it also learns scores of transitions from one tag to the next.",
+    head: Literal["linear", "counted", "crf"] = key(
+        "counted",
+        "Tag layer. linear: it scores each word's tags; counted: decoding also weighs transitions from one tag to the next, counted on the "
+        "training tags; crf: it learns scores of the transitions.",
     )
     dropout: float = key(0.3, "Dropout rate before the tag layer.", low=0, high=0.99)
     encoder_dropout: float | None = key(
@@ -225,7 +226,7 @@ class Config:
             raise InputError(f"{self.rows} rows do not fill {self.accumulate} micro-batches", hint="lower accumulate, or raise rows")
         if self.head == "crf" and self.label_pieces == "all":
             what = "head = crf does not go with label_pieces = all: a CRF's chain has one piece a word"
-            raise InputError(what, hint="give --label-pieces first, or --head linear")
+            raise InputError(what, hint="give --label-pieces first, or another --head")
         if self.overwrite and self.resume:
             raise InputError("--overwrite and --resume are opposites", hint="give one of them")
         if self.cpu_replicas and (self.gpus or self.tpu not in ("auto", "none")):

@@ -7,7 +7,7 @@ rows of a call. Embeddings, LayerNorm, attention, activations and the tag layer 
 Inputs are int32 [rows, length], of ``ner.batches.Batch``: ``pieces``, ``positions`` and ``segments``, from which the graph makes the mask
 of packed rows. The output ``scores`` is float32 [rows, length, tags], the head's scores of each piece. Decoding is not in the graph.
 
-A folder of ``write`` has ``FILE``, config.json, the tokenizer, a CRF's transitions and SHA256SUMS.
+A folder of ``write`` has ``FILE``, config.json, the tokenizer, the head's transitions and SHA256SUMS.
 """
 
 from __future__ import annotations

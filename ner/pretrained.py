@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from ner import bert, distilbert, electra, files, hub, modernbert, roberta, tokenizer
 from ner.cased import CasedVocabulary
+from ner.counted import CountedHead
 from ner.crf import CRFHead
 from ner.errors import InputError
 from ner.progress import say
@@ -29,7 +30,7 @@ from ner.wordpieces import WordPieces
 
 # model_type in config.json -> the module that computes it
 FAMILIES = {kind: family for family in (bert, roberta, distilbert, electra, modernbert) for kind in family.ARCHITECTURES}
-HEADS = {"linear": LinearHead, "crf": CRFHead}
+HEADS = {"linear": LinearHead, "counted": CountedHead, "crf": CRFHead}
 # Encoders that a package carries, for machines without the hub: name -> (package, folder in it, sha256 of model.safetensors).
 PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": (

@@ -6,8 +6,8 @@ The signature ``serving_default`` takes arrays of int32 [sentences, length], one
 - ``attention_mask``: 1 where there is a piece, else 0.
 
 It gives ``tags``, int32 [sentences, length], and ``scores``, float32 of that shape: each piece's most probable tag, by number, and its
-softmax probability. A word's tag is that of its first piece. The graph has neither the decoding of ner.decoding nor the transitions of a
-CRF. ``assets.extra`` holds ``tags.json``, the tags by number, and the tokenizer's files. Products are in float32.
+softmax probability. A word's tag is that of its first piece. The graph has neither the decoding of ner.decoding nor transitions between
+tags. ``assets.extra`` holds ``tags.json``, the tags by number, and the tokenizer's files. Products are in float32.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The model: an encoder, and a head that turns each word piece's hidden state into scores of the tags.
 
-A head owns its variables, its loss over a Batch, its decoding and the names of its tensors. This file holds the linear one, ner/crf.py
-the one with learnt transitions. Another one is a class with the same methods, named in ``ner.pretrained.HEADS``.
+A head owns its variables, its loss over a Batch, its decoding and the names of its tensors. This file holds the linear one, ner/counted.py
+the one with counted transitions, ner/crf.py the one with learnt ones. Another one is a class with the same methods, named in
+``ner.pretrained.HEADS``.
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ class LinearHead(keras.layers.Layer):
         """What ``decode`` takes of each piece, float32 [rows, length, tags]: the tags' log-probabilities."""
         return tf.nn.log_softmax(scores)
 
+    def count(self, tag_ids: np.ndarray, lengths: np.ndarray) -> None:
+        """What decoding takes from the training tags: nothing. tag_ids: integers [words]; lengths: int64 [sentences], words of each."""
+
+    def tune(self, found: np.ndarray, sentences: Sequence[Sequence], gold: Sequence[list[str]]) -> None:
+        """What a validation sets in decoding, by its sentences' own tags, ``gold``: nothing. found, sentences: as of ``decode``."""
+
     def decode(self, found: np.ndarray, sentences: Sequence[Sequence], *, iob2: bool = True) -> tuple[list[list[str]], list[list[float]]]:
         """One tag and one score in [0, 1] for each word: see ``ner.decoding.decode``.
 
@@ -86,10 +93,10 @@ class TaggingModel(keras.layers.Layer):
         return self.head(hidden, batch, fold_in(seed, 1), training=training)
 
     def tensors(self) -> list[Tensor]:
-        """Every variable and where it stands in a checkpoint, in the order in which they are trained."""
+        """Every variable and where it stands in a checkpoint."""
         return self.head.tensors() + self.encoder.tensors()
 
     @functools.cached_property
     def trained(self) -> dict[str, tf.Variable]:
-        """The variables as TensorFlow's own (a Keras variable wraps one), by the name of their first tensor, in that order."""
-        return {tensor.names[0]: tensor.variable.value for tensor in self.tensors()}
+        """The variables that training updates as TensorFlow's own (a Keras variable wraps one), by the name of their first tensor."""
+        return {tensor.names[0]: tensor.variable.value for tensor in self.tensors() if tensor.variable.trainable}

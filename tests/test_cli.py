@@ -161,7 +161,13 @@ except SystemExit as end:
         assert name in shown
         assert " ".join(field.metadata["help"].split()[:2]) in shown
     if program == "train":
-        for part in ("default: 0.3; from 0 to 0.99", "(default: linear)", "--case, --no-case", "--head {linear,crf}", "optimization:"):
+        for part in (
+            "default: 0.3; from 0 to 0.99",
+            "(default: counted)",
+            "--case, --no-case",
+            "--head {linear,counted,crf}",
+            "optimization:",
+        ):
             assert part in shown
 
 

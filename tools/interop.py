@@ -26,6 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from safetensors.numpy import load_file  # noqa: E402
+
 from benchmarks import worker  # noqa: E402
 from ner.decoding import decode  # noqa: E402
 
@@ -134,10 +136,11 @@ def from_here(python: str, model: Path, sentences: list[dict], folder: Path) -> 
     say_share(ours)
     wrong = differing("AutoModelForTokenClassification, each word's likeliest tag", ours, likeliest)
     wrong += differing("the pipeline's tags", ours, pipeline_tags(model, sentences))
-    ours = tagged_here(python, model, data)
-    wrong += differing("ner/decoding.py on PyTorch's log-probabilities", ours, decode(found, words, peers.tags_of(network))[0])
+    ours, names = tagged_here(python, model, data), peers.tags_of(network)
+    transitions = load_file(model / "transitions.safetensors")["transitions"]
+    wrong += differing("ner/decoding.py on PyTorch's log-probabilities", ours, decode(found, words, names, transitions=transitions)[0])
     in_onnx = peers.log_probabilities(onnx_forward(model, folder / "model.onnx"), network, tokenizer, sentences)
-    return wrong + differing("the same on onnxruntime's", ours, decode(in_onnx, words, peers.tags_of(network))[0])
+    return wrong + differing("the same on onnxruntime's", ours, decode(in_onnx, words, names, transitions=transitions)[0])
 
 
 def say_share(tags: Tags) -> None:
