@@ -152,13 +152,11 @@ def train(config: Config, devices: Devices) -> int:
                     run.record_updates(call, metrics, float(rates[call.steps - 1]))
 
                     # Validation: every `validate_every` updates, and after the last. A word's scores are those of its first piece; the
-                    # head makes one tag a word of them, with transitions between tags as these sentences want them (ner/counted.py).
-                    # F1 is seqeval's default.
+                    # head makes one tag a word of them, and first tunes its decoding on these sentences (ner/counted.py). F1 is seqeval's
+                    # default.
                     validated = run.validation_due()
                     if validated:
-                        found = inference.predict_words(predict, devices.strategy, data.validation, data.tags.num_tags)
-                        model.head.tune(found, words, gold)
-                        predicted, confidence = model.head.decode(found, words)
+                        predicted, confidence = inference.tag(predict, devices.strategy, data.validation, model.head, words, gold=gold)
                         evaluation = scoring.Evaluation(words, gold, predicted, confidence)
                         # The best model so far is kept; the first one always is.
                         best = state.note_validation(evaluation.scores.f1)

@@ -1,4 +1,4 @@
-"""The linear head, decoded with transitions that are counted on the training tags. Counting takes no training time.
+"""The linear head, decoded with transitions that are counted on the training tags. The loss and the updates know nothing of them.
 
 ``ner.decoding`` adds to the scores of a sentence's tags, for each pair of neighbours, w log(P(tag | tag before) / P(tag)). Each validation
 sets w to the best of ``WEIGHTS`` on its sentences. At w = 0 it is the linear head. experiments/RESULTS.md has what this gains, by corpus.
@@ -55,11 +55,14 @@ class CountedHead(LinearHead):
 
 
 def log_ratios(tag_ids: np.ndarray, lengths: np.ndarray, num_tags: int) -> np.ndarray:
-    """log(P(tag | tag before) / P(tag)), each pair counted once more than it occurs: float32 [tags + 1, tags].
+    """log(P(tag | tag before) / P(tag)): float32 [tags + 1, tags]. The last row: of a sentence's first tag.
 
-    The last row: of a sentence's first tag. tag_ids: integers [words of all sentences]; lengths: int64 [sentences], words of each.
+    tag_ids: integers [words of all sentences]; lengths: int64 [sentences], words of each.
+
+    P(tag) is of all words, each tag counted once more than it occurs. To the pairs with each tag before, one more is added, shared out as
+    P(tag): so what follows a rare tag is near P(tag), and a pair that never occurs is always below it.
     """
-    pairs = np.ones(((num_tags + 1) * num_tags,), np.int64)
+    pairs = np.zeros(((num_tags + 1) * num_tags,), np.int64)
     begin = 0
     for first, end in corpus.blocks(lengths):
         ends = begin + np.cumsum(lengths[first:end])
@@ -70,5 +73,5 @@ def log_ratios(tag_ids: np.ndarray, lengths: np.ndarray, num_tags: int) -> np.nd
         pairs += np.bincount(before * num_tags + here, minlength=pairs.size)
         begin = ends[-1]
     counts = pairs.reshape(num_tags + 1, num_tags)
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    return np.log(shares * counts.sum() / counts.sum(axis=0)).astype(np.float32)
+    alone = (counts.sum(axis=0) + 1) / (counts.sum() + num_tags)
+    return np.log((counts / alone + 1) / (counts.sum(axis=1, keepdims=True) + 1)).astype(np.float32)

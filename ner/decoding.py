@@ -39,9 +39,9 @@ def decode(
         legal, sentence = legal_steps(names), np.repeat(np.arange(len(lengths)), lengths)
         before = np.where(np.diff(sentence, prepend=-1) > 0, len(names), np.roll(best, 1))
         # Without transitions legal tags that are each word's most probable ones are the best sequence already.
-        open_ = np.arange(len(lengths)) if np.any(transitions) else np.unique(sentence[~legal[before, best]])
-        words = np.isin(sentence, open_)
-        best[words] = viterbi(log_probabilities[words], lengths[open_], np.where(legal, transitions, -np.inf))
+        some = np.arange(len(lengths)) if np.any(transitions) else np.unique(sentence[~legal[before, best]])
+        words = np.isin(sentence, some)
+        best[words] = viterbi(log_probabilities[words], lengths[some], np.where(legal, transitions, -np.inf))
     tags, scores = [names[i] for i in best.tolist()], np.exp(log_probabilities[np.arange(len(best)), best])
     return by_sentence(tags, lengths), by_sentence(scores.tolist(), lengths)
 

@@ -44,15 +44,28 @@ def predict_words(predict, strategy, windows: Windows, num_tags: int) -> np.ndar
     return found
 
 
-def tag(predict, strategy, windows: Windows, head, sentences: Sequence[Sequence[str]], *, iob2: bool = True, block: int = BLOCK):
+def tag(
+    predict,
+    strategy,
+    windows: Windows,
+    head,
+    sentences: Sequence[Sequence[str]],
+    *,
+    gold: Sequence[list[str]] | None = None,
+    iob2: bool = True,
+    block: int = BLOCK,
+):
     """One tag and one score for every word of the sentences, lists of lists: see ``head.decode``.
 
     Block by block, so that memory holds the scores of ``block`` sentences at a time, or of one document where that is longer.
-    windows: of all the sentences, in their order.
+    windows: of all the sentences, in their order. gold: their tags, if the head is to be tuned by those of the first block
+    (``head.tune``).
     """
     tags: list[list[str]] = []
     confidence: list[list[float]] = []
     for first, end, found in in_blocks(predict, strategy, windows, len(head.tags), block):
+        if gold is not None and first == 0:
+            head.tune(found, sentences[:end], gold[:end])
         more = head.decode(found, sentences[first:end], iob2=iob2)
         tags += more[0]
         confidence += more[1]

@@ -15,11 +15,14 @@ from ner.counted import WEIGHTS, CountedHead, log_ratios
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 5), max_size=9), st.sampled_from([1, 7, 2**18]))
 def test_pairs_are_counted_within_sentences(seed, lengths, block):
     ids = np.random.default_rng(seed).integers(0, 3, sum(lengths)).astype(np.uint8)
-    counts = np.ones((4, 3))
+    counts = np.zeros((4, 3))
     for part in np.split(ids, np.cumsum(lengths)[:-1]) if lengths else []:
         for before, here in zip([3, *part], part, strict=False):
             counts[before, here] += 1
-    expected = np.log(counts / counts.sum(axis=1, keepdims=True)) - np.log(counts.sum(axis=0) / counts.sum())
+    alone = (counts.sum(axis=0) + 1) / (counts.sum() + 3)
+    after = (counts + alone) / (counts.sum(axis=1, keepdims=True) + 1)
+    expected = np.log(after) - np.log(alone)
+    assert (expected[counts == 0] <= 1e-9).all()  # a pair that never occurs is not made likelier
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus.blocks, "__defaults__", (block,))
         found = log_ratios(ids, np.array(lengths, np.int64), 3)

@@ -26,7 +26,7 @@ def flags(corpus, tiny):
             "--validate-every",
             0,
             "--epochs",
-            3,
+            2,
             "--rows",
             4,
             "--row-length",
