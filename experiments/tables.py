@@ -164,10 +164,11 @@ def calibration(entry: Entry, runs: pd.DataFrame) -> str:
 
 
 def summary(entries: list[Entry], runs: pd.DataFrame, score: str, tests: dict[tuple[str, str], float]) -> list[str]:
-    """For each system a line: how far it is from the first one, over the corpora that both have been run on."""
+    """For each system a line: how far it is from the first one, over the corpora and seeds that both have been run with."""
     lines = []
     for entry in with_viterbi(entries, runs)[1:]:
         pairs = [(of(runs, entries[0], corpus), of(runs, entry, corpus)) for corpus in entry.corpora]
+        pairs = [(first[first["seed"].isin(other["seed"])], other[other["seed"].isin(first["seed"])]) for first, other in pairs]
         both = [corpus for corpus, pair in zip(entry.corpora, pairs, strict=True) if all(map(len, pair))]
         gains = [other[score].mean() - first[score].mean() for first, other in pairs if len(first) and len(other)]
         p = [

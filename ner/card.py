@@ -42,8 +42,9 @@ On the validation split ({sentences} sentences, {words} words, {entities} entiti
 An entity counts as found if its type and both its ends are right. With TP entities found, FP predicted but not annotated, and FN
 annotated but not found: precision P = TP / (TP + FP), recall R = TP / (TP + FN), F1 = 2 P R / (P + R). Entities are read from the tags as
 seqeval's default (conlleval) mode reads them; strict F1 reads them in its IOB2 mode. Macro F1 is the mean over the types. The tags are
-the most probable valid IOB2 sequence of each sentence. The pipeline takes each word's most probable tag instead and may find less. The
-weights are those of the best validation by this F1, so expect a little less on other text of the same kind.
+the best sequence of each sentence that IOB2 allows. The pipeline takes each word's most probable tag instead and may find less. The
+weights are those of the best validation by this F1, and so is the weight of the transitions between tags, if the model has any. So
+expect a little less on other text of the same kind.
 
 | type | precision | recall | F1 | entities |
 | --- | ---: | ---: | ---: | ---: |
@@ -71,11 +72,11 @@ config.json says how many word pieces it read at a time. So give it whole paragr
 """
 COUNTED = """
 Its tags are decoded together with transitions between them that were counted on the training tags. They stand in
-`transitions.safetensors`. The pipeline does not read that file: it takes each word's likeliest tag, and finds less.
+`transitions.safetensors`, which the pipeline does not read.
 """
 CRF = """
 Its tags were trained together with learnt transitions between them (a CRF), which stand in `crf.safetensors`. The pipeline does not read
-that file: it takes each word's scores alone, and finds less.
+that file.
 """
 
 

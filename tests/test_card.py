@@ -8,6 +8,7 @@ from markdown import markdown
 
 from ner.card import model_card
 from ner.config import Config
+from ner.pretrained import HEADS
 from ner.scoring import score
 
 GOLD, PREDICTED = [["B-geo", "O"], ["B-per", "I-per"]], [["B-geo", "O"], ["B-per", "O"]]
@@ -47,3 +48,8 @@ def test_a_type_breaks_no_table_and_opens_no_tag():
 
 def test_the_card_names_no_folders_of_the_machine():
     assert "/home" not in card() and "corpus.csv" in card() and "# first" in card()
+
+
+def test_the_card_says_where_the_transitions_are():
+    notes = {head: [name for name in ("transitions.safetensors", "crf.safetensors") if name in card(head=head)] for head in HEADS}
+    assert notes == {"linear": [], "counted": ["transitions.safetensors"], "crf": ["crf.safetensors"]}

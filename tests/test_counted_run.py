@@ -81,6 +81,11 @@ def test_evaluate_and_predict_give_the_tags_of_its_validation(trained, corpus, t
     assert all(0 < entity["score"] <= 1 for line in predicted for entity in line["entities"])
 
 
+def test_export_says_that_the_saved_model_has_no_transitions(trained, tmp_path):
+    done = call("export", "--ckpt", trained[0], "--output", tmp_path / "1")
+    assert done.returncode == 0 and "warning: its tags are each word's most probable one: the transitions" in done.stdout, done.stderr
+
+
 def test_damaged_transitions_are_named(trained, tmp_path):
     assert f"  {FILE}\n" in (trained[0] / "model" / "SHA256SUMS").read_text()
     model = shutil.copytree(trained[0] / "model", tmp_path / "model")

@@ -4,7 +4,7 @@
     .venv-bench/bin/python tools/interop.py --ckpt runs/gmb --test FILE        a model trained here
 
 Runs in the environment that ``make bench`` makes (PyTorch, onnx, onnxruntime); --python names the project's own, in which evaluate.py and
-train.py run. The code in docs/using_models.md is what is run here. All in float32, on the first sentences of --test that fit one row:
+train.py run. The export to ONNX is run as docs/using_models.md has it. All in float32, on the first sentences of --test that fit one row:
 longer ones are tagged here in overlapping windows. Prints how many words differ, and ends with status 1 if one does.
 
 Without --ckpt each family's encoder is made as pre-training leaves one (with its heads and poolers, and a tokenizer of the family's kind),
