@@ -32,6 +32,7 @@ def prepare(arguments: list[str]) -> SimpleNamespace:
     options = {"head": config.head, "cased": data.pieces.cased, "dropout": config.dropout, "encoder_dropout": config.encoder_dropout}
     model = pretrained.build(encoder, data.tags.names, **options, seen=data.train.distinct_pieces(), compute_dtype=dtype, seed=config.seed)
     pretrained.load(model, encoder, head=False)
+    model.head.count(data.targets.tag_ids, data.splits["train"].lengths)
     optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
     options = {"seed": config.seed, "clip_norm": config.clip_norm, "accumulate": config.accumulate, "jit": jit}
     update = step.make_update(devices.strategy, model, optimizer, model.head.loss, **options)
@@ -84,8 +85,9 @@ def validation_f1(run: SimpleNamespace) -> float:
     from ner import inference, scoring
 
     sentences = run.data.splits["validation"]
-    predicted, _ = inference.tag(run.predict, run.strategy, run.data.validation, run.model.head, [s.words for s in sentences])
-    return scoring.score([s.tags for s in sentences], predicted).f1
+    words, gold = [s.words for s in sentences], [s.tags for s in sentences]
+    predicted, _ = inference.tag(run.predict, run.strategy, run.data.validation, run.model.head, words, gold=gold)
+    return scoring.score(gold, predicted).f1
 
 
 def step_parts(meter: worker.Meter, arguments: list[str], updates: int = 10) -> None:

@@ -28,7 +28,7 @@ def decode(
         log_probabilities: float32 [words of all sentences, tags], finite.
         sentences: only their lengths are used.
         names: the tags by id.
-        iob2: give the valid sequence with the largest sum of log-probabilities and transitions; otherwise each word gets its most probable tag.
+        iob2: give the valid sequence with the largest sum of log-probabilities and transitions; otherwise each word's most probable tag.
         transitions: float [tags + 1, tags], added for each pair of neighbouring tags, last row: for the first tag (ner/counted.py). Only
             with ``iob2``.
     """
