@@ -69,6 +69,14 @@ def copied(after: int, folder: Path) -> Iterator[None]:
     assert folder.is_dir(), f"the run wrote fewer than {after} checkpoints"
 
 
+def whole_and_interrupted(flags: list, folder: Path, *, after: int) -> tuple[Path, Path]:
+    """A whole run of train.py in ``folder``, and its folder as it stood right after its checkpoint number ``after``."""
+    with copied(after, folder / "interrupted"):
+        done = call("train", *flags, "--output", folder / "whole")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return folder / "whole", folder / "interrupted"
+
+
 def process(*command, input: str | None = None) -> Done:
     """``python COMMAND`` in a process of its own."""
     done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, input=input)

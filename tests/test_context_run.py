@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from programs import call, copied, scores, weights, without_clock
+from programs import call, scores, weights, whole_and_interrupted, without_clock
 
 import evaluate
 import predict
@@ -43,11 +43,7 @@ def flags(files, tiny):
 @pytest.fixture(scope="module")
 def trained(flags, tmp_path_factory):
     """A whole run, and its folder as it stood inside the second epoch or later."""
-    folder = tmp_path_factory.mktemp("runs")
-    with copied(4, folder / "interrupted"):
-        done = call("train", *flags, "--output", folder / "whole")
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    return folder / "whole", folder / "interrupted"
+    return whole_and_interrupted(flags, tmp_path_factory.mktemp("runs"), after=4)
 
 
 def test_it_learns_and_says_what_it_reads(trained):

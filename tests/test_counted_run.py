@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from programs import call, copied, scores, weights, without_clock
+from programs import call, scores, weights, whole_and_interrupted, without_clock
 from safetensors.numpy import load_file
 from test_decoding import is_iob2
 
@@ -21,23 +21,8 @@ FILE = "transitions.safetensors"
 def flags(corpus, tiny):
     return [
         *("--train", corpus / "train.conll", "--validation", corpus / "validation.conll", "--encoder", tiny, "--tpu", "none"),
-        *(
-            "--no-case",
-            "--validate-every",
-            0,
-            "--epochs",
-            2,
-            "--rows",
-            4,
-            "--row-length",
-            64,
-            "--learning-rate",
-            "2e-2",
-            "--dropout",
-            0.1,
-            "--encoder-dropout",
-            0,
-        ),
+        *("--no-case", "--validate-every", 0, "--epochs", 2, "--rows", 4, "--row-length", 64),
+        *("--learning-rate", "2e-2", "--dropout", 0.1, "--encoder-dropout", 0),
         *("--head", "counted", "--steps-per-call", 2, "--checkpoint-every-steps", 3, "--compute-dtype", "float32"),
     ]
 
@@ -45,11 +30,7 @@ def flags(corpus, tiny):
 @pytest.fixture(scope="module")
 def trained(flags, tmp_path_factory):
     """A whole run, and its folder as it stood inside the second epoch."""
-    folder = tmp_path_factory.mktemp("runs")
-    with copied(3, folder / "interrupted"):
-        done = call("train", *flags, "--output", folder / "whole")
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    return folder / "whole", folder / "interrupted"
+    return whole_and_interrupted(flags, tmp_path_factory.mktemp("runs"), after=3)
 
 
 def test_it_counts_transitions_and_tags(trained):
