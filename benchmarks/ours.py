@@ -8,8 +8,10 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -107,29 +109,58 @@ def step_parts(meter: worker.Meter, arguments: list[str], updates: int = 10) -> 
     iterator = iter(batches.distribute(run.strategy, epoch_of(run, 0).buckets[0], run.config.rows, accumulate=run.config.accumulate))
     rates = tf.fill([updates], 1e-5)
 
-    def call() -> float:
-        began = time.perf_counter()
+    def call() -> None:
         step.wait(run.update(iterator, np.int64(updates), np.int64(0), rates))
-        return time.perf_counter() - began
 
     call()
     meter.start()
     while True:
-        with tempfile.TemporaryDirectory() as folder:
-            tf.profiler.experimental.start(folder)
-            seconds = call()
-            tf.profiler.experimental.stop()
-            parts = parts_of(Path(folder))
-        parts["between operations, profiling"] = seconds - sum(parts.values())
+        _, parts = parts_of(call)
         meter.step(updates, stages={name: took / updates for name, took in parts.items()})
 
 
-def parts_of(folder: Path) -> dict[str, float]:
-    """Seconds by kind of work, of all events in a profile."""
+def prediction_parts(meter: worker.Meter, model: str, test: str) -> None:
+    """What the time of ``prediction`` is made of, as in ``step_parts``. Work: sentences."""
+    from ner.strategy import import_tensorflow
+
+    import_tensorflow()
+    import tensorflow as tf
+
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    from ner import batches
+    from ner.inference import ROWS, Tagger, predict_words
+
+    sentences = [s["tokens"] for s in worker.read(test)]
+    tagger = Tagger.load(model)
+    tagger.tag(sentences)
+    windows = tagger.word_pieces.encode(sentences, tagger.row_length)
+    rows = batches.make_rows(windows, "packed", batches.UNKNOWN, np.arange(len(windows.sentences)))[0]
+    places = batches.pad_rows(rows, ROWS).pieces.size
+    meter.start()
+    while True:
+        began = time.perf_counter()
+        windows = tagger.word_pieces.encode(sentences, tagger.row_length)
+        encoded = time.perf_counter()
+        found, parts = parts_of(predict_words, tagger.predict, tagger.strategy, windows, len(tagger.tags))
+        predicted = time.perf_counter()
+        tagger.head.decode(found, sentences)
+        parts = {"word pieces": encoded - began, **parts, "decoding": time.perf_counter() - predicted}
+        meter.step(len(sentences), stages=parts, pieces=int(windows.lengths.sum()), places=places)
+
+
+def parts_of(call: Callable, *arguments) -> tuple[Any, dict[str, float]]:
+    """What ``call`` returns, and its seconds by kind of work, of all events in its profile."""
+    import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()
-    space.ParseFromString(next(folder.rglob("*.xplane.pb")).read_bytes())
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        began = time.perf_counter()
+        result = call(*arguments)
+        seconds = time.perf_counter() - began
+        tf.profiler.experimental.stop()
+        space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
     parts = dict.fromkeys(["weight products, forward", "weight products, backward", "attention's products"], 0.0)
     parts |= {"compiled element-wise parts, optimizer included": 0.0, "other operations": 0.0}
     for plane in space.planes:
@@ -141,12 +172,13 @@ def parts_of(folder: Path) -> dict[str, float]:
                 kind = "weight products, backward" if "gradient_tape" in name else "weight products, forward"
             elif name.startswith("CpuExecutable::Execute"):
                 kind = "compiled element-wise parts, optimizer included"
-            elif re.search(r"^while/.*:\w+$", name) and not re.search(r":(\w*Call|While|If|_Xla\w*)$", name):
+            elif re.search(r"^[\w/]+:\w+$", name) and not re.search(r":(\w*Call|While|If|_Xla\w*)$", name):
                 kind = "other operations"
             else:
                 continue
             parts[kind] += event.duration_ps / 1e12
-    return parts
+    parts["between operations, profiling"] = seconds - sum(parts.values())
+    return result, {kind: took for kind, took in parts.items() if took}
 
 
 def prediction(meter: worker.Meter, model: str, test: str) -> None:
@@ -227,4 +259,4 @@ def matmul_peak(meter: worker.Meter, width: int = 384) -> None:
 
 
 if __name__ == "__main__":
-    worker.main([training, step_parts, prediction, int8_sorted, encoding, matmul_peak])
+    worker.main([training, step_parts, prediction, prediction_parts, int8_sorted, encoding, matmul_peak])

@@ -20,6 +20,7 @@ ORDER = [
     "step",
     "time-to-f1",
     "predict",
+    "predict-parts",
     "families",
     "encode",
     "startup",

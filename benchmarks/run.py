@@ -2,7 +2,7 @@
 
     python benchmarks/run.py NAME|all [--gmb FILE] [--rounds N] [--seconds S]
 
-NAME: train, train-float32, step, predict, families, encode, startup, scaling or time-to-f1.
+NAME: train, train-float32, step, predict, predict-parts, families, encode, startup, scaling or time-to-f1.
 
 Runs in the project's environment; the peers have their own (``make bench`` makes both). Every contender is a process that lives through
 the whole benchmark; they take turns, round by round, and only one works at a time. Linux only. ``all`` is all but time-to-f1, which takes
@@ -143,13 +143,18 @@ def step(bench: Benchmark) -> tuple[list[Table], object]:
     """The parts of a step at the default rows and at four times as many."""
     contenders = [bench.ours("16 rows"), bench.ours("64 rows", "--rows", "64")]
     measured = bench.measure([dataclasses.replace(c, kind="step_parts") for c in contenders], seconds=0)
+    return [parts_table("What an update's time is made of, operations one at a time.", measured)], measured
+
+
+def parts_table(caption: str, measured: dict[str, list[dict]]) -> Table:
+    """A row per part of each contender: milliseconds, and the share of the last round."""
     rows = []
     for name, answers in measured.items():
         total = sum(answers[-1]["stages"].values())
         for part in answers[0]["stages"]:
             each = [1e3 * answer["stages"][part] for answer in answers]
             rows.append([name, part, spread(each, ",.1f"), f"{answers[-1]['stages'][part] / total:.0%}"])
-    return [Table("What an update's time is made of, operations one at a time.", ["", "part", "milliseconds", "share"], rows)], measured
+    return Table(caption, ["", "part", "milliseconds", "share"], rows)
 
 
 def predict(bench: Benchmark) -> tuple[list[Table], object]:
@@ -169,6 +174,24 @@ def predict(bench: Benchmark) -> tuple[list[Table], object]:
         seconds=0,
     )
     return [rate_table("Prediction, all test sentences a round.", "sentences/s", measured, "ours")], measured
+
+
+def predict_parts(bench: Benchmark) -> tuple[list[Table], object]:
+    options = {"model": bench.given.model or quick_model(bench), "test": bench.test}
+    peak = Contender("matmul peak", OURS, "matmul_peak", {})
+    measured = bench.measure([Contender("ours", OURS, "prediction_parts", options), peak], seconds=0)
+    ours, alone = measured["ours"], rates(measured["matmul peak"])
+    table = parts_table("What the time of a prediction is made of, all test sentences, operations one at a time.", {"ours": ours})
+    flops, pieces = (2 * matmul_weights(options["model"]) * ours[0][what] for what in ("places", "pieces"))
+    gflops, seconds = spread([rate / 1e9 for rate in alone]), spread([flops / rate for rate in alone], ".1f")
+    table.notes.extend(
+        [
+            f"{ours[0]['pieces']:,} word pieces in {ours[0]['places']:,} places, padding included.",
+            f"The blocks' matrices: {flops / 1e12:.2f} TFLOP, {pieces / 1e12:.2f} without padding.",
+            f"Matrix products alone, in the model's type: {gflops} GFLOP/s; so these would take {seconds} s.",
+        ]
+    )
+    return [table], measured
 
 
 def families(bench: Benchmark) -> tuple[list[Table], object]:
@@ -384,6 +407,7 @@ BENCHMARKS = {
     "train-float32": train_float32,
     "step": step,
     "predict": predict,
+    "predict-parts": predict_parts,
     "families": families,
     "encode": encode,
     "startup": startup,
