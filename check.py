@@ -106,6 +106,10 @@ def load(config: Config, say) -> Splits:
     return splits
 
 
+def _joined(texts: list[str]) -> bytes:
+    return "\0".join(texts).encode("utf-8", "surrogatepass")
+
+
 def corpus_lines(splits: Splits) -> Iterator[str]:
     """Sizes, documents, copies, and a table of the entity types."""
     import pandas as pd
@@ -116,8 +120,9 @@ def corpus_lines(splits: Splits) -> Iterator[str]:
     documents = {(name, s.document) for name, sentences in splits.items() for s in sentences if s.document}
     mean = f", {len(everything) / len(documents):.1f} sentences each" if documents else ""
     yield f"documents: {f'{len(documents):,}' if documents else 'not known'}{mean}"
-    copies = pd.Series(["\0".join(s.words) for s in everything]).duplicated().sum()
-    yield f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {conflicts(everything):,}"
+    pairs = [(_joined(s.words), _joined(s.tags)) for s in everything]
+    copies = pd.Series([words for words, _ in pairs]).duplicated().sum()
+    yield f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {conflicts(pairs):,}"
     found = [(kind, " ".join(s.words[a:b]), name) for name, some in splits.items() for s in some for kind, a, b in entity_spans(s.tags)]
     yield f"entities: {len(found):,}"
     if found:

@@ -217,6 +217,9 @@ def int8_sorted(meter: worker.Meter, model: str, test: str, batch: int) -> None:
 
 def encoding(meter: worker.Meter, gmb: str, encoder: str, cached: bool) -> None:
     """From the CSV to the packed rows of an epoch as train.py does it, from an empty cache or a filled one. Work: real word pieces."""
+    from ner.strategy import import_tensorflow
+
+    import_tensorflow()
     from ner import batches, dataset, pretrained
     from ner.config import Config
     from ner.tagset import TagSet

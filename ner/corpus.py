@@ -99,6 +99,15 @@ class Sentences(Sequence[Sentence]):
             document, *words = raw.decode("utf-8", "surrogatepass").split("\0")
             yield interned(Sentence(words, [names[tag] for tag in tags[first:end].tolist()], document))
 
+    def as_bytes(self) -> Iterator[tuple[bytes, bytes]]:
+        """The words of each, and its tags, as bytes that are equal where these are."""
+        bounds, tags = self.arrays["bounds"], self.arrays["tags"].data
+        for first in range(0, len(self), CHUNK):
+            numbers = self.numbers[first : first + CHUNK]
+            spans = zip(bounds[numbers].tolist(), bounds[numbers + 1].tolist(), strict=True)
+            for raw, (begin, end) in zip(self._raw(numbers), spans, strict=True):
+                yield raw.partition(b"\0")[2], bytes(tags[begin:end])
+
     @property
     def lengths(self) -> np.ndarray:
         """How many words each has, int64 [sentences]."""

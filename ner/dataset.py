@@ -80,7 +80,7 @@ def read(path: str, config: Config, say: Callable[[str], None], files: Iterable[
         sentences, scheme = tagset.to_iob2(itertools.chain.from_iterable(parts), path)
         if scheme != "IOB2":
             notes.append(f"tags converted from {scheme} to IOB2")
-        if number := conflicts(sentences):
+        if number := conflicts(sentences.as_bytes()):
             notes.append(f"sentences that occur more than once with different tags: {number}")
         return sentences.arrays, {"notes": list(dict.fromkeys(notes)), "names": sentences.names}
 

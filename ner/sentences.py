@@ -226,13 +226,13 @@ def content_hash(sentences: Iterable[Sentence]) -> str:
     return digest.hexdigest()
 
 
-def conflicts(sentences: Iterable[Sentence]) -> int:
-    """How many distinct sentences occur more than once with different tags."""
+def conflicts(sentences: Iterable[tuple[bytes, bytes]]) -> int:
+    """How many distinct sentences occur more than once with different tags. sentences: the words of each as bytes, and the tags."""
     import numpy as np
 
     found = bytearray()  # 24 bytes a sentence, however long it is
-    for words, tags, _ in sentences:
-        found += _digest(words, 16) + _digest(tags, 8)
+    for words, tags in sentences:
+        found += hashlib.blake2b(words, digest_size=16).digest() + hashlib.blake2b(tags, digest_size=8).digest()
     digests = np.frombuffer(found, np.uint64).reshape(-1, 3)
     digests = digests[np.lexsort(digests.T[::-1])]
     same = (digests[1:, :2] == digests[:-1, :2]).all(axis=1)

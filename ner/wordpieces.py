@@ -21,6 +21,7 @@ from ner.cache import Growing
 from ner.cased import CasedVocabulary, cased
 from ner.corpus import Sentences, blocks, ranges
 from ner.errors import InputError, printable
+from ner.sentences import MANY
 from ner.tokenizer import padding_piece, read_tokenizer, reads_spaces, special_pieces, unknown_piece, with_spaces
 from ner.windows import Windows, assemble, choose_row_length, document_bounds, longest_word, spans_of_units
 
@@ -222,11 +223,17 @@ class WordPieces:
     def _pieces_of_words(self, lengths: np.ndarray, words: Callable[[int, int], list[str]], *, most: int, long: int) -> _Known:
         """What the tokenizer makes of every word. most: how many pieces of it are kept; long: a word with more is in ``_Known.long``."""
         kept, pieces, in_sentence, long_words = Growing(np.uint16), Growing(np.int32), Growing(np.int64), dict[str, int]()
+        known: dict[str, list[int]] = {}  # of blocks before too
         for first, end in blocks(lengths):
-            number_of: dict[str, int] = {}
-            codes = np.array([number_of.setdefault(word, len(number_of)) for word in words(first, end)], np.int64)
-            distinct = list(number_of)
-            vocabulary = self.encode_words(distinct)
+            here = words(first, end)
+            distinct = list(dict.fromkeys(here))
+            number_of = {word: number for number, word in enumerate(distinct)}
+            codes = np.fromiter(map(number_of.__getitem__, here), np.int64, len(here))
+            if len(known) > MANY:
+                known = {}
+            unknown = [word for word in distinct if word not in known]
+            known.update(zip(unknown, self.encode_words(unknown), strict=True))
+            vocabulary = [known[word] for word in distinct]
             sizes = np.array([len(ids) for ids in vocabulary], np.int64)
             long_words |= {distinct[i]: int(sizes[i]) for i in np.flatnonzero(sizes > long).tolist()}
             ends = np.cumsum(lengths[first:end])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,6 +32,16 @@ def test_sentences_come_back_as_they_were(sentences, size):
         assert [kept.names[i] for i in kept.tags(first, end).tolist()] == [t for s in sentences[first:end] for t in s.tags]
     assert kept.distinct_tags == {t for s in sentences for t in s.tags}
     assert list(Words(kept)) == [s.words for s in sentences]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(sentence.filter(lambda s: s.words), max_size=8), st.integers(1, 4))
+def test_bytes_are_equal_where_words_and_tags_are(sentences, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "CHUNK", size)
+        found = list(zip(sentences, Sentences.of(sentences).as_bytes(), strict=True))
+    for (one, (words, tags)), (other, (more_words, more_tags)) in itertools.combinations(found, 2):
+        assert (words == more_words) == (one.words == other.words) and (tags == more_tags) == (one.tags == other.tags)
 
 
 def test_a_part_is_a_sequence_of_its_own():

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ner.corpus import Sentences
 from ner.errors import InputError
 from ner.formats import FORMATS, SUFFIXES, Format, read, stream, write
 from ner.sentences import Sentence, conflicts
@@ -565,7 +566,7 @@ def test_gmb_facts(gmb):
     sentences = read(gmb)
     assert len(sentences) == 47_959
     assert len({tuple(s.words) for s in sentences}) == 47_575
-    assert conflicts(sentences) == 35
+    assert conflicts(Sentences.of(sentences).as_bytes()) == 35
     words = Counter(word for s in sentences for word in s.words)
     assert words.total() == 1_048_575
     assert (words["None"], words['"'], words["–"], words["…"], words["5\xa0storm"]) == (10, 3686, 8, 4, 1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import socket
 import subprocess
 import sys
@@ -45,6 +46,25 @@ def test_a_closed_port_is_refused_at_once():
 def test_prediction_does_not_wait_for_other_workers(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 0}}')
     assert strategy.choose("none", workers=False).strategy.num_replicas_in_sync == 1
+
+
+def test_the_import_is_not_looked_through_for_garbage_and_nothing_else_changes(monkeypatch):
+    with strategy.uncollected():
+        assert gc.isenabled() and not gc.get_freeze_count()  # TensorFlow is there already
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    try:
+        with pytest.raises(ImportError), strategy.uncollected():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled() and gc.get_freeze_count()
+        gc.disable()
+        gc.unfreeze()
+        with strategy.uncollected():
+            pass
+        assert not gc.isenabled() and not gc.get_freeze_count()
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_more_gpus_than_there_are_is_an_error():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tokenizer import as_pretrained
 
-from ner import pretrained
+from ner import corpus, pretrained, wordpieces
 from ner.wordpieces import WordPieces
 
 
@@ -92,6 +92,15 @@ def test_gmb_every_word_is_tagged_once_control_characters_and_long_sentences_inc
     assert np.array_equal(windows.words[windows.first], np.arange(1_048_575))
     assert len(windows.sentences) > len(sentences)  # some sentences are longer than a row of 64
     assert len(pieces.encode([s.words for s in sentences], 512).pieces) == pytest.approx(1_272_799, abs=100)
+
+
+def test_what_is_known_of_words_may_be_forgotten_between_blocks(word_pieces, monkeypatch):
+    sentences = [["alex", f"w{i}", "in", "London", f"w{i % 7}"] for i in range(40)]
+    once = word_pieces.encode(sentences, 64)
+    monkeypatch.setattr(wordpieces, "blocks", lambda lengths: corpus.blocks(lengths, 20))
+    monkeypatch.setattr(wordpieces, "MANY", 8)
+    for name, field in vars(word_pieces.encode(sentences, 64)).items():
+        assert np.array_equal(field, getattr(once, name)), name
 
 
 def test_encoding_takes_less_memory_than_the_words(word_pieces):
