@@ -6,8 +6,9 @@ A sentence is made when it is looked at. Where all words or tags are needed, ``b
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, overload
 
 import numpy as np
@@ -40,7 +41,7 @@ class Sentences(Sequence[Sentence]):
     def of(cls, sentences: Iterable[Sentence]) -> Sentences:
         """These sentences, put away one by one."""
         text, places, bounds, tags = Growing(np.uint8), Growing(np.int64), Growing(np.int64), Growing(np.uint32)
-        index: dict[str, int] = {}
+        index: defaultdict[str, int] = defaultdict(lambda: len(index))  # a new tag gets the next number
         size = count = 0
         places.append(0)
         bounds.append(0)
@@ -52,7 +53,7 @@ class Sentences(Sequence[Sentence]):
             places.append(size + sizes)
             bounds.append(count + counts)
             size, count = size + int(sizes[-1]), count + int(counts[-1])
-            tags.append([index.setdefault(tag, len(index)) for sentence in chunk for tag in sentence.tags])
+            tags.append(list(map(index.__getitem__, chain.from_iterable(sentence.tags for sentence in chunk))))
         arrays = {"text": text.array(), "places": places.array(), "bounds": bounds.array()}
         return cls({**arrays, "tags": smallest(tags.array(), len(index))}, [*index])
 
