@@ -10,6 +10,7 @@ When the model is saved they are added up into one table. So the saved folder is
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import NamedTuple
 
@@ -61,25 +62,27 @@ def cased(tokenizer: Tokenizer, vocab_size: int) -> CasedVocabulary | None:
             continue
         start = continuing if piece.startswith(continuing) else ""
         letters = piece.removeprefix(start)
-        written = {start + _capitals(letters): CAPITALS}
+        in_capitals = start + "".join(map(_capital, letters))
+        written = {in_capitals: CAPITALS}
         if not start:
-            written[_capitals(letters[:1]) + letters[1:]] = CAPITALISED  # of a single letter both are one
+            written[_capital(letters[:1]) + letters[1:]] = CAPITALISED  # of a single letter both are one
         for form, kind in written.items():
             if form not in vocabulary:
                 vocabulary[form] = len(plain)
                 plain.append(number)
                 forms.append(kind)
-        capitals[number] = vocabulary[start + _capitals(letters)]
+        capitals[number] = vocabulary[in_capitals]
     made = Tokenizer.from_str(json.dumps(content))
     return CasedVocabulary(made, np.array(plain, np.int32), np.array(forms, np.int32), capitals)
 
 
-def _capitals(letters: str) -> str:
-    """In capitals, character by character; one whose capital does not lead back to it stays as it is.
+@functools.cache
+def _capital(letter: str) -> str:
+    """The capital, or the letter as it is where that does not lead back to it; "" of "".
 
-    Greek letters with an iota below have one only as a word's first letter: Python's ``title``.
+    Greek letters with an iota below have a capital only as a word's first letter: Python's ``title``.
     """
-    return "".join(next((form for form in (c.upper(), c.title()) if len(form) == 1 and form.lower() == c), c) for c in letters)
+    return next((form for form in (letter.upper(), letter.title()) if len(form) == 1 and form.lower() == letter), letter)
 
 
 def _keeping_capitals(normalizer: dict | None) -> dict | None:

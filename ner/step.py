@@ -85,7 +85,9 @@ def make_replica_update(
         return loss_and_gradients(model, loss_function, batch, total, dropout_seed)
 
     forward_backward = tf.function(forward_backward, jit_compile=True) if jit else forward_backward
+    over_micro_batches = tf.function(accumulated) if accumulate > 1 else accumulated  # where it has a loop, autograph must convert it
 
+    @tf.autograph.experimental.do_not_convert
     def replica_update(batch: Batch, step: tf.Tensor, learning_rate: tf.Tensor):
         """What each replica does with its rows; loss, gradient norm and whether the update was applied come out equal on all."""
         replica = tf.distribute.get_replica_context()
@@ -94,7 +96,7 @@ def make_replica_update(
         total = tf.maximum(replica.all_reduce("SUM", labelled), 1.0)
         # Dropout is a function of (seed, step, replica, micro-batch); `accumulated` folds in the last.
         dropout_seed = fold_in(fold_in(tf.constant(seed, tf.uint32), step), replica.replica_id_in_sync_group)
-        loss_share, gradient_shares = accumulated(forward_backward, model, accumulate, batch, total, dropout_seed)
+        loss_share, gradient_shares = over_micro_batches(forward_backward, model, accumulate, batch, total, dropout_seed)
         # Summed over replicas, the loss is the mean over all labelled pieces, and the gradients are its gradients.
         mean_loss = replica.all_reduce("SUM", loss_share)
         gradients = replica.all_reduce("SUM", gradient_shares)
@@ -118,6 +120,7 @@ def make_update(strategy: tf.distribute.Strategy, model: TaggingModel, optimizer
     """
     replica_update = make_replica_update(model, optimizer, loss_function, **options)
 
+    @tf.autograph.experimental.do_not_convert
     def one(values):  # the same on every replica: take the first
         return strategy.experimental_local_results(values)[0]
 
@@ -143,6 +146,7 @@ def make_update(strategy: tf.distribute.Strategy, model: TaggingModel, optimizer
     return update
 
 
+@tf.autograph.experimental.do_not_convert
 def _timed_next(iterator, after: tf.Tensor):
     """The next element, asked for once ``after`` is computed, and the seconds until it came (float64).
 
