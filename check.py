@@ -14,7 +14,7 @@ from ner.config import READING_KEYS, Config
 from ner.errors import InputError, RunStopped, run_main
 from ner.flags import REQUIRED, key, parse
 from ner.formats import Documents, Format
-from ner.sentences import conflicts, entity_spans
+from ner.sentences import conflicts, entity_spans, joined
 
 if TYPE_CHECKING:
     from ner.corpus import Sentences
@@ -106,10 +106,6 @@ def load(config: Config, say) -> Splits:
     return splits
 
 
-def _joined(texts: list[str]) -> bytes:
-    return "\0".join(texts).encode("utf-8", "surrogatepass")
-
-
 def corpus_lines(splits: Splits) -> Iterator[str]:
     """Sizes, documents, copies, and a table of the entity types."""
     import pandas as pd
@@ -120,9 +116,10 @@ def corpus_lines(splits: Splits) -> Iterator[str]:
     documents = {(name, s.document) for name, sentences in splits.items() for s in sentences if s.document}
     mean = f", {len(everything) / len(documents):.1f} sentences each" if documents else ""
     yield f"documents: {f'{len(documents):,}' if documents else 'not known'}{mean}"
-    pairs = [(_joined(s.words), _joined(s.tags)) for s in everything]
-    copies = pd.Series([words for words, _ in pairs]).duplicated().sum()
-    yield f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {conflicts(pairs):,}"
+    words = [joined(s.words) for s in everything]
+    differing = conflicts(zip(words, (joined(s.tags) for s in everything), strict=True))
+    copies = pd.Series(words).duplicated().sum()
+    yield f"copies of a sentence: {copies:,}; sentences that occur more than once with different tags: {differing:,}"
     found = [(kind, " ".join(s.words[a:b]), name) for name, some in splits.items() for s in some for kind, a, b in entity_spans(s.tags)]
     yield f"entities: {len(found):,}"
     if found:

@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from ner.cache import Growing
-from ner.sentences import Sentence, interned
+from ner.sentences import Sentence, interned, joined
 
 CHUNK = 4096  # sentences that are written or read at a time
 BLOCK = 2**18  # words of a block
@@ -47,7 +47,7 @@ class Sentences(Sequence[Sentence]):
         bounds.append(0)
         rest = iter(sentences)
         while chunk := list(islice(rest, CHUNK)):
-            texts = ["\0".join([sentence.document, *sentence.words]).encode("utf-8", "surrogatepass") for sentence in chunk]
+            texts = [joined([sentence.document, *sentence.words]) for sentence in chunk]
             text.append(np.frombuffer(b"".join(texts), np.uint8))
             sizes, counts = np.cumsum([len(part) for part in texts]), np.cumsum([len(sentence.words) for sentence in chunk])
             places.append(size + sizes)
@@ -93,20 +93,23 @@ class Sentences(Sequence[Sentence]):
         for begin, end in zip(places[numbers].tolist(), places[numbers + 1].tolist(), strict=True):
             yield bytes(self._text[begin:end])
 
+    def _spans(self, numbers: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Which words of the file, [first, end), are those of each."""
+        bounds = self.arrays["bounds"]
+        return zip(bounds[numbers].tolist(), bounds[numbers + 1].tolist(), strict=True)
+
     def _made(self, numbers: np.ndarray) -> Iterator[Sentence]:
-        bounds, tags, names = self.arrays["bounds"], self.arrays["tags"], self.names
-        spans = zip(bounds[numbers].tolist(), bounds[numbers + 1].tolist(), strict=True)
-        for raw, (first, end) in zip(self._raw(numbers), spans, strict=True):
+        tags, names = self.arrays["tags"], self.names
+        for raw, (first, end) in zip(self._raw(numbers), self._spans(numbers), strict=True):
             document, *words = raw.decode("utf-8", "surrogatepass").split("\0")
             yield interned(Sentence(words, [names[tag] for tag in tags[first:end].tolist()], document))
 
     def as_bytes(self) -> Iterator[tuple[bytes, bytes]]:
         """The words of each, and its tags, as bytes that are equal where these are."""
-        bounds, tags = self.arrays["bounds"], self.arrays["tags"].data
+        tags = self.arrays["tags"].data
         for first in range(0, len(self), CHUNK):
             numbers = self.numbers[first : first + CHUNK]
-            spans = zip(bounds[numbers].tolist(), bounds[numbers + 1].tolist(), strict=True)
-            for raw, (begin, end) in zip(self._raw(numbers), spans, strict=True):
+            for raw, (begin, end) in zip(self._raw(numbers), self._spans(numbers), strict=True):
                 yield raw.partition(b"\0")[2], bytes(tags[begin:end])
 
     @property

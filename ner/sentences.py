@@ -189,7 +189,8 @@ def split(
 
     def part_of(sentence: Sentence) -> int:
         whole = [sentence.document] if sentence.document else sentence.words
-        return bisect_right(ends, int.from_bytes(_digest(whole, 8, str(seed).encode()), "big") / 2**64)
+        digest = hashlib.blake2b(joined(whole), digest_size=8, key=str(seed).encode()).digest()
+        return bisect_right(ends, int.from_bytes(digest, "big") / 2**64)
 
     part = np.fromiter(map(part_of, sentences), np.int8)
     parts = {name: np.flatnonzero(part == number) for number, name in enumerate(SPLITS[: len(fractions)])}
@@ -208,9 +209,9 @@ def _refuse_empty(name: str, sentences: Sequence[Sentence], path: str | None) ->
     raise InputError(what, hint=f"use more {units}, another --split-seed, or --train and --validation", path=path)
 
 
-def _digest(texts: Sequence[str], size: int, key: bytes = b"") -> bytes:
-    """BLAKE2b of the texts, ``size`` bytes. They hold no NUL, so it can stand between them."""
-    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=size, key=key).digest()
+def joined(texts: Iterable[str]) -> bytes:
+    """The texts one after another. They hold no NUL, so it can stand between them."""
+    return "\0".join(texts).encode("utf-8", "surrogatepass")
 
 
 def content_hash(sentences: Iterable[Sentence]) -> str:
