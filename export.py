@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     if not given.int8 and (given.data or given.max_loss != Arguments.max_loss):
         raise InputError("--data and --max-loss are for --int8", hint="give --int8, or leave them out")
     from ner.inference import model_folder
-    from ner.int8 import check_installed
+    from ner.onnx_model import check_installed
     from ner.strategy import import_tensorflow
 
     model_folder(given.ckpt)

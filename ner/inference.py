@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ner import batches, corpus
+from ner import batches, corpus, onnx_model
 from ner.errors import InputError, RunStopped
 from ner.scoring import entity_score
 from ner.sentences import entity_spans
@@ -24,8 +24,8 @@ BLOCK = 20_000  # sentences whose scores are held at a time
 def predict_words(predict, strategy, windows: Windows, num_tags: int) -> np.ndarray:
     """What the head decodes, for every word: float32 [words, tags], each from the window that owns the word.
 
-    predict: of ``ner.step.make_predict``, or without a strategy of ``ner.int8``. A single short text uses a small batch, to answer quickly.
-    So does int8: what a product takes has one scale a call, and the fewer rows share it the less they lose.
+    predict: of ``ner.step.make_predict``, or without a strategy of ``ner.onnx_model``. A single short text uses a small batch, to answer
+    quickly. So does int8: what a product takes has one scale a call, and the fewer rows share it the less they lose.
     """
     found = np.zeros([windows.num_words, num_tags], np.float32)
     if not len(windows.sentences):
@@ -125,17 +125,17 @@ class Tagger:
 
         Raises InputError if ``path`` is none of these.
         """
-        from ner import int8, pretrained, step, strategy
+        from ner import pretrained, step, strategy
 
         strategy.import_tensorflow()
         folder = model_folder(path)
-        as_int8 = int8.is_ours(folder, engine)
-        source = pretrained.read(folder, int8.FILE if as_int8 else None)
+        as_int8 = onnx_model.is_ours(folder, engine)
+        source = pretrained.read(folder, onnx_model.FILE if as_int8 else None)
         devices = strategy.choose("none", workers=False)  # with TF_CONFIG left set it would wait for the others for ever
         word_pieces = WordPieces.load(source)
         if as_int8:
-            head = int8.load_head(source)
-            predict = int8.make_predict(folder / int8.FILE, head)
+            head = onnx_model.load_head(source)
+            predict = onnx_model.make_predict(folder / onnx_model.FILE, head)
         else:
             if compute_dtype == "auto" and source.notes.get("compute_dtype") == "float32":
                 compute_dtype = "float32"

@@ -1,48 +1,34 @@
-"""A trained model with int8 products for CPUs: the encoder and the tag layer as an ONNX graph, and its forward pass by onnxruntime.
+"""A trained model with int8 products for CPUs: the encoder and the tag layer as an ONNX graph. ``ner.onnx_model`` runs it.
 
 The graph (opset 23) is written from the loaded model's weights, in ONNX's standard operators; onnxruntime then quantizes it. The weights
 of a product become int8, with a scale for each output channel. Its input is rounded to 8 bits when it is computed, with one scale for all
 rows of a call. Embeddings, LayerNorm, attention, activations and the tag layer stay float32.
-
-Inputs are int32 [rows, length], of ``ner.batches.Batch``: ``pieces``, ``positions`` and ``segments``, from which the graph makes the mask
-of packed rows. The output ``scores`` is float32 [rows, length, tags], the head's scores of each piece. Decoding is not in the graph.
 
 A folder of ``write`` has ``FILE``, config.json, the tokenizer, the head's transitions and SHA256SUMS.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ner import files
+from ner import files, modernbert, pretrained, saved_model
 from ner.errors import InputError
+from ner.inference import Tagger, model_folder
+from ner.onnx_model import FILE, INPUTS, OUTPUT
+from ner.scoring import Evaluation
+from ner.sentences import Sentence
 
-if TYPE_CHECKING:
-    from ner.scoring import Evaluation
-    from ner.sentences import Sentence
-
-FILE = "model.int8.onnx"
 OPSET = 23  # the first with Attention and RotaryEmbedding
 IR_VERSION = 10  # so that onnxruntime need not be newer than the opset asks for
-INPUTS = ("pieces", "positions", "segments")
-OUTPUT = "scores"
 TAG_LAYER = "tag_layer"
 ACTIVATIONS: dict[str, tuple[str, dict]] = {"gelu": ("Gelu", {}), "gelu_new": ("Gelu", {"approximate": "tanh"}), "relu": ("Relu", {})}
 ACTIVATIONS["gelu_pytorch_tanh"] = ACTIVATIONS["gelu_new"]
-
-
-def check_installed() -> None:
-    """Refuse where the packages of the extra ``onnx`` are missing."""
-    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"{' and '.join(missing)} not installed", hint="pip install -e .[onnx]")
 
 
 # The graph ------------------------------------------------------------------------------------------------------------
@@ -103,8 +89,6 @@ class Graph:
 def graph_of(model):
     """The float32 graph of a ``ner.tagger.TaggingModel``, an onnx.ModelProto: what ner/bert.py or ner/modernbert.py compute."""
     from onnx import TensorProto, helper
-
-    from ner import modernbert
 
     graph = Graph()
     seen = graph.pairs("Equal", "segments")
@@ -190,9 +174,6 @@ def write(
     Raises InputError for a folder that is no model, an output that must not be replaced, and an int8 form that loses more than
     ``max_loss``; nothing is written then.
     """
-    from ner import pretrained, saved_model
-    from ner.inference import Tagger, model_folder
-
     folder = model_folder(ckpt)
     saved_model.check_output(output, folder, replaced=FILE if overwrite else None)
     if all(tag == "O" for sentence in sentences for tag in sentence.tags):
@@ -229,58 +210,5 @@ def quantize(graph, path: Path) -> None:
 
 def evaluate(tagger, sentences: Sequence[Sentence]) -> Evaluation:
     """How the tagger's tags compare with the annotated ones."""
-    from ner.scoring import Evaluation
-
     words, gold, documents = zip(*((s.words, s.tags, s.document) for s in sentences), strict=True)
     return Evaluation(words, gold, *tagger.tag(words, documents))
-
-
-# The forward pass -----------------------------------------------------------------------------------------------------
-
-
-def is_ours(folder: Path, engine: str | None) -> bool:
-    """Whether it is a folder of ``write``; refused where the engine that was asked for says otherwise, or onnxruntime is missing."""
-    found = (folder / FILE).is_file()
-    if found:
-        check_installed()
-    if engine == "onnx" and not found:
-        raise InputError(f"no {FILE}", path=folder, hint="make one: python export.py --int8")
-    if engine == "tensorflow" and found:
-        raise InputError("an int8 model, which onnxruntime runs", path=folder, hint="give --engine onnx, or the model it was made from")
-    return found
-
-
-def load_head(source):
-    """The head of a folder of ``write``, for its decoding only: the tag layer's weights are in the graph."""
-    from ner import pretrained
-
-    pretrained.verify(source.folder)
-    head = pretrained.HEADS[source.head](source.shape.hidden_size, source.tags)
-    for tensor in head.tensors():
-        if tensor.file != pretrained.WEIGHTS:
-            path = source.folder / tensor.file
-            value = pretrained.read_tensors(path).get(tensor.names[0])
-            if value is None or value.shape != tensor.shape:
-                raise InputError(f"no {tensor.names[0]} of the shape {list(tensor.shape)}", path=path, hint="export the model again")
-            tensor.assign(value)
-    return head
-
-
-def make_predict(graph: Path | bytes, head):
-    """``predict(iterator) -> what the head decodes``, as of ``ner.step.make_predict``, by onnxruntime.
-
-    graph: an ONNX file or its content. iterator: of Batches of NumPy arrays.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    fusion = ["SkipLayerNormFusion"]  # a sum and its LayerNorm in one take longer than the two: a quarter of the whole time
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=fusion)
-
-    def predict(iterator):
-        batch = next(iterator)
-        (scores,) = session.run([OUTPUT], {name: getattr(batch, name) for name in INPUTS})
-        return head.to_decode(scores)
-
-    return predict

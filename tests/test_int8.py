@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from test_decoding import is_iob2
 from test_families import FAMILIES, SEED, batch_of, expected_of, folder_of, load, packed_batch_of
 
-from ner import formats, int8, pretrained
+from ner import formats, int8, onnx_model, pretrained
 from ner.errors import InputError
 from ner.inference import Tagger
 from ner.scoring import Evaluation
@@ -29,7 +29,7 @@ needs_onnx = pytest.mark.skipif(bool(missing), reason="onnx and onnxruntime are 
 def test_the_float32_graph_gives_the_networks_log_probabilities(family):
     """In a packed row, and in rows of a sentence each, which have another shape."""
     model, expected = load(folder_of(family)), expected_of(family)
-    predict = int8.make_predict(int8.graph_of(model).SerializeToString(), model.head)
+    predict = onnx_model.make_predict(int8.graph_of(model).SerializeToString(), model.head)
     for batch in (packed_batch_of(expected), batch_of(expected)):
         found = predict(iter([batch.map(np.asarray)]))
         wanted = model.head.to_decode(model(batch, SEED, training=False))
@@ -101,22 +101,22 @@ def test_the_int8_model_gives_nearly_the_same_tags_through_the_programs(model, t
 def test_damaged_transitions_are_refused_in_one_line(model, tmp_path):
     assert export(model, tmp_path / "int8", "--max-loss", 10).returncode == 0
     (tmp_path / "int8" / "SHA256SUMS").unlink()
-    found = pretrained.read(tmp_path / "int8", int8.FILE)
+    found = pretrained.read(tmp_path / "int8", onnx_model.FILE)
     own = {"counted": "transitions.safetensors", "crf": "crf.safetensors"}[found.head]
     (tmp_path / "int8" / own).write_bytes(b"{}")
     with pytest.raises(InputError, match=f"{own}: cannot be read"):
-        int8.load_head(found)
+        onnx_model.load_head(found)
     save_file({"other": np.zeros(2, np.float32)}, tmp_path / "int8" / own)
     with pytest.raises(InputError, match=f"{own}: no .*transitions of the shape"):
-        int8.load_head(found)
+        onnx_model.load_head(found)
 
 
 @needs_onnx
 def test_the_weights_of_products_are_int8_and_scaled_by_channel(model, tmp_path):
     import onnx
 
-    int8.quantize(int8.graph_of(load(folder_of("bert"))), tmp_path / int8.FILE)
-    graph = onnx.load(tmp_path / int8.FILE).graph
+    int8.quantize(int8.graph_of(load(folder_of("bert"))), tmp_path / onnx_model.FILE)
+    graph = onnx.load(tmp_path / onnx_model.FILE).graph
     weights = {weight.name: weight for weight in graph.initializer}
     kernels = [name for name, weight in weights.items() if weight.data_type == onnx.TensorProto.INT8 and len(weight.dims) == 2]
     assert len(kernels) == 4 * 2  # of two layers
@@ -150,7 +150,7 @@ def test_a_folder_is_run_by_the_engine_that_it_is_for(model, tmp_path):
     assert done.returncode == 2 and "give --engine onnx" in done.stderr
     done = call("train", "--encoder", tmp_path / "int8", "--dry-run")
     assert done.returncode == 2 and "no model.safetensors" in done.stderr
-    with open(tmp_path / "int8" / int8.FILE, "ab") as file:
+    with open(tmp_path / "int8" / onnx_model.FILE, "ab") as file:
         file.write(b"x")
     done = call("predict", "--ckpt", tmp_path / "int8", "alex")
     assert done.returncode == 2 and "SHA256SUMS" in done.stderr
@@ -170,6 +170,6 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path):
 
 
 def test_without_onnxruntime_one_line_says_how_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(int8.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_model.importlib.util, "find_spec", lambda name: None)
     done = call("export", "--ckpt", folder_of("bert"), "--output", tmp_path / "int8", "--int8", "--data", "x.conll")
     assert done.returncode == 2 and done.stderr == "error: onnx and onnxruntime not installed; pip install -e .[onnx]\n"

@@ -1,0 +1,71 @@
+"""A model with int8 products (``ner.int8``) by onnxruntime: its folder told from others, its head, and its forward pass.
+
+Inputs of the graph are int32 [rows, length], of ``ner.batches.Batch``: ``pieces``, ``positions`` and ``segments``, from which it makes the
+mask of packed rows. The output ``scores`` is float32 [rows, length, tags], the head's scores of each piece. Decoding is not in the graph.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from ner.errors import InputError
+
+FILE = "model.int8.onnx"
+INPUTS = ("pieces", "positions", "segments")
+OUTPUT = "scores"
+
+
+def check_installed() -> None:
+    """Refuse where the packages of the extra ``onnx`` are missing."""
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} not installed", hint="pip install -e .[onnx]")
+
+
+def is_ours(folder: Path, engine: str | None) -> bool:
+    """Whether it is a folder of ``ner.int8``; refused where the engine that was asked for says otherwise, or onnxruntime is missing."""
+    found = (folder / FILE).is_file()
+    if found:
+        check_installed()
+    if engine == "onnx" and not found:
+        raise InputError(f"no {FILE}", path=folder, hint="make one: python export.py --int8")
+    if engine == "tensorflow" and found:
+        raise InputError("an int8 model, which onnxruntime runs", path=folder, hint="give --engine onnx, or the model it was made from")
+    return found
+
+
+def load_head(source):
+    """The head of a folder of ``ner.int8``, for its decoding only: the tag layer's weights are in the graph."""
+    from ner import pretrained
+
+    pretrained.verify(source.folder)
+    head = pretrained.HEADS[source.head](source.shape.hidden_size, source.tags)
+    for tensor in head.tensors():
+        if tensor.file != pretrained.WEIGHTS:
+            path = source.folder / tensor.file
+            value = pretrained.read_tensors(path).get(tensor.names[0])
+            if value is None or value.shape != tensor.shape:
+                raise InputError(f"no {tensor.names[0]} of the shape {list(tensor.shape)}", path=path, hint="export the model again")
+            tensor.assign(value)
+    return head
+
+
+def make_predict(graph: Path | bytes, head):
+    """``predict(iterator) -> what the head decodes``, as of ``ner.step.make_predict``, by onnxruntime.
+
+    graph: an ONNX file or its content. iterator: of Batches of NumPy arrays.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    fusion = ["SkipLayerNormFusion"]  # a sum and its LayerNorm in one take longer than the two: a quarter of the whole time
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=fusion)
+
+    def predict(iterator):
+        batch = next(iterator)
+        (scores,) = session.run([OUTPUT], {name: getattr(batch, name) for name in INPUTS})
+        return head.to_decode(scores)
+
+    return predict
