@@ -72,7 +72,7 @@ def train(config: Config, devices: Devices) -> int:
         )
         pretrained.load(model, encoder, head=False)
         model.head.count(data.targets.tag_ids, data.splits["train"].lengths)
-        optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
+        optimizer = AdamW(model.trained, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
 
     # --- The update: forward, loss, backward, sum over replicas, clipping, AdamW (ner/step.py) ---
     # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a class like LinearHead of ner/tagger.py, in a file

@@ -8,6 +8,9 @@ TensorFlow's own Adam kernel with the clipping and the decay around it). It equa
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 
@@ -17,13 +20,14 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 class AdamW(tf.Module):
     """Slots: first and second moments (float32, the variables' shapes) and the number of updates done (int64)."""
 
-    def __init__(self, variables: dict[str, tf.Variable], *, weight_decay: float):
-        """variables: by name, float32. Kernels and embeddings (two axes) are decayed; biases and LayerNorm (one axis) are not.
+    def __init__(self, variables: dict[str, tf.Variable], *, weight_decay: float, layer_decay: float = 1.0):
+        """variables: float32, by the name of a tensor. Kernels and embeddings (two axes) are decayed; biases and LayerNorm (one axis) are
+        not. layer_decay: see ``rate_shares``.
 
         Create it inside ``strategy.scope()``.
         """
         super().__init__(name="adamw")
-        self.trained, self.weight_decay = variables, weight_decay
+        self.trained, self.weight_decay, self.shares = variables, weight_decay, rate_shares(variables, layer_decay)
         self.first_moments = {n: tf.Variable(tf.zeros(v.shape), trainable=False, name="first_moment") for n, v in variables.items()}
         self.second_moments = {n: tf.Variable(tf.zeros(v.shape), trainable=False, name="second_moment") for n, v in variables.items()}
         # Compiled where there is one replica: over several logical devices TensorFlow 2.21 drops a compiled function's assignments.
@@ -42,7 +46,8 @@ class AdamW(tf.Module):
         extended.update(self.updates, lambda updates, finite: updates.assign_add(tf.cast(finite, updates.dtype)), args=(finite,))
         for (name, variable), gradient in zip(self.trained.items(), gradients, strict=True):
             slots = self.first_moments[name], self.second_moments[name]
-            args = (*slots, gradient, scale, learning_rate, finite, self.updates, self._decay(variable))
+            share = tf.constant(self.shares[name])  # a tensor: a Python number would be compiled anew for each layer
+            args = (*slots, gradient, scale, learning_rate, share, finite, self.updates, self._decay(variable))
             extended.update(variable, self.update_one, args=args)
 
     @tf.autograph.experimental.do_not_convert
@@ -52,11 +57,12 @@ class AdamW(tf.Module):
         Recomputed from weights and moments afterwards, so that ordinary updates pay nothing. Not compiled: done once a host call it is no
         work, and compiling it would add more than a second to every start.
         """
-        rate, halves = _rate(learning_rate, self.updates), []
+        halves = []
         for name, variable in self.trained.items():
-            change = rate * self.first_moments[name] / (tf.sqrt(self.second_moments[name]) + EPSILON)
+            rate = learning_rate * self.shares[name]
+            change = _rate(rate, self.updates) * self.first_moments[name] / (tf.sqrt(self.second_moments[name]) + EPSILON)
             if decay := self._decay(variable):
-                decayed = learning_rate * decay
+                decayed = rate * decay
                 change += decayed / (1.0 - decayed) * (variable + change)
             halves.append(tf.nn.l2_loss(change))
         return tf.sqrt(2.0 * tf.add_n(halves))
@@ -65,8 +71,21 @@ class AdamW(tf.Module):
         return self.weight_decay if len(variable.shape) > 1 else 0.0
 
 
-def _adamw(variable, first, second, gradient, scale, learning_rate, finite, updates, decay):
+def rate_shares(names: Iterable[str], decay: float) -> dict[str, float]:
+    """The share of the learning rate for each variable: 1 in the head, ``decay`` in the last layer, ``decay`` times as much in each layer
+    before it as in the one after, and again in the embeddings (Howard & Ruder, 2018; Clark et al., 2020).
+
+    names: of tensors, as Hugging Face's checkpoints have them; a layer's has its number, as in "encoder.layer.5.output.dense.weight".
+    """
+    layers = {name: int(found[1]) for name in names if (found := re.search(r"\blayers?\.(\d+)\.", name))}
+    depth = 1 + max(layers.values(), default=-1)
+    below_head = {name: depth - layers[name] if name in layers else (depth + 1 if "embeddings" in name else 0) for name in names}
+    return {name: decay**count for name, count in below_head.items()}
+
+
+def _adamw(variable, first, second, gradient, scale, learning_rate, share, finite, updates, decay):
     """One variable's update on one device, in one pass over memory; with ``finite`` False it changes nothing."""
+    learning_rate = learning_rate * share
     gradient = gradient * scale
     m = BETA_1 * first + (1.0 - BETA_1) * gradient
     v = BETA_2 * second + (1.0 - BETA_2) * tf.square(gradient)

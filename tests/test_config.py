@@ -152,6 +152,7 @@ RECIPE = {  # what most experiments have in common, whatever the defaults become
     "schedule": "linear",
     "warmup": 0.1,
     "weight_decay": 0.01,
+    "layer_decay": 1.0,
     "clip_norm": 1.0,
     "validate_every": 0,
     "patience": 0,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ner.optimizer import AdamW, learning_rates
+from ner.optimizer import AdamW, learning_rates, rate_shares
 
 
 def variables():
@@ -57,10 +57,34 @@ def test_an_update_that_is_not_finite_changes_nothing(bad):
         np.testing.assert_array_equal(old, new.numpy())
 
 
+def test_a_layer_learns_at_its_share_of_the_rate():
+    """Weights, moments and weight decay are those of an optimizer that is given that rate for all."""
+    whole, half = (dict(zip(["classifier.weight", "bert.layer.0.bias"], variables().values(), strict=True)) for _ in range(2))
+    full = {name: tf.Variable(value) for name, value in whole.items()}
+    optimizers = AdamW(whole, weight_decay=0.1, layer_decay=0.5), AdamW(full, weight_decay=0.1), AdamW(half, weight_decay=0.1)
+    for step in range(3):
+        for optimizer, rate in zip(optimizers, (0.02, 0.02, 0.01), strict=True):
+            apply(optimizer, gradients(step), rate)
+    np.testing.assert_array_equal(whole["classifier.weight"], full["classifier.weight"])
+    np.testing.assert_array_equal(whole["bert.layer.0.bias"], half["bert.layer.0.bias"])
+    assert np.abs(full["bert.layer.0.bias"] - half["bert.layer.0.bias"]).max() > 1e-3
+
+
+def test_shares_fall_from_the_head_to_the_embeddings():
+    names = ["model.embeddings.norm.weight", *(f"model.layers.{layer}.mlp.Wi.weight" for layer in (0, 9, 10)), "model.final_norm.weight"]
+    names.append("classifier.weight")
+    assert [*rate_shares(names, 0.9).values()] == pytest.approx([0.9**12, 0.9**11, 0.9**2, 0.9, 1, 1])
+    assert {*rate_shares(names, 1.0).values()} == {1.0} and [*rate_shares(names, 0.0).values()] == [0, 0, 0, 0, 1, 1]
+    assert rate_shares(["classifier.bias", "bert.embeddings.LayerNorm.bias"], 0.5) == {
+        "classifier.bias": 1,
+        "bert.embeddings.LayerNorm.bias": 0.5,
+    }
+
+
 @pytest.mark.parametrize("updates", [1, 3])
 def test_the_norm_of_an_update_is_that_of_what_changed(updates):
-    weights = variables()
-    optimizer = AdamW(weights, weight_decay=0.1)
+    weights = dict(zip(["bert.layer.0.weight", "classifier.bias"], variables().values(), strict=True))
+    optimizer = AdamW(weights, weight_decay=0.1, layer_decay=0.5)
     for step in range(updates):
         before = [v.numpy() for v in weights.values()]
         apply(optimizer, gradients(step), 0.02, scale=0.5)
