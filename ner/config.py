@@ -154,7 +154,7 @@ class Config:
         0.01, "Decoupled weight decay (AdamW) of kernels and embeddings. Biases and LayerNorm are not decayed.", low=0, high=10
     )
     layer_decay: float = key(
-        1.0, "Each layer of the encoder learns at this times the rate of the one after it, the head at the full rate.", low=0, high=1
+        0.9, "Each layer of the encoder learns at this times the rate of the one after it, the head at the full rate.", low=0, high=1
     )
     clip_norm: float = key(1.0, "Gradients with a larger global norm are scaled down to it. 0: never.", low=0, high=10**9)
     validate_every: int = key(
