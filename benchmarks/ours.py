@@ -35,7 +35,7 @@ def prepare(arguments: list[str]) -> SimpleNamespace:
     model = pretrained.build(encoder, data.tags.names, **options, seen=data.train.distinct_pieces(), compute_dtype=dtype, seed=config.seed)
     pretrained.load(model, encoder, head=False)
     model.head.count(data.targets.tag_ids, data.splits["train"].lengths)
-    optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
+    optimizer = AdamW(model.trained, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     options = {"seed": config.seed, "clip_norm": config.clip_norm, "accumulate": config.accumulate, "jit": jit}
     update = step.make_update(devices.strategy, model, optimizer, model.head.loss, **options)
     predict = step.make_predict(devices.strategy, model, jit=jit)

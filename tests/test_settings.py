@@ -125,6 +125,12 @@ def test_validation_inside_epochs_is_continued_to_the_same_bits(flags, tmp_path)
     continue_to_the_same_bits(whole, interrupted, *often)
 
 
+def test_at_a_layer_decay_of_0_only_the_head_learns(flags, tiny, tmp_path):
+    train(*flags, "--epochs", 1, "--layer-decay", 0, "--output", tmp_path / "run")
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny, tmp_path / "run" / "model"))
+    assert {name for name in after if not np.array_equal(before[name], after[name])} == {"classifier.weight", "classifier.bias"}
+
+
 @pytest.fixture(scope="module")
 def slow(flags, tmp_path_factory):
     """A run with padded rows and a constant rate so low that nothing is learned: (its folder, what it printed)."""

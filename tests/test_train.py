@@ -31,6 +31,7 @@ def flags(corpus, tiny):
         *("--train", corpus / "train.conll", "--validation", corpus / "validation.conll", "--encoder", tiny, "--tpu", "none"),
         *("--no-case", "--validate-every", 0, "--head", "linear"),  # the SavedModel has no transitions
         *("--epochs", EPOCHS, "--rows", 2, "--row-length", 64, "--learning-rate", "1e-2", "--dropout", 0.1, "--encoder-dropout", 0.05),
+        *("--layer-decay", 1),  # the encoder is random, so its lower layers have nothing to keep
         *("--steps-per-call", 3, "--checkpoint-every-steps", 7, "--compute-dtype", "float32"),
     ]
 

@@ -60,7 +60,7 @@ def lowered(config: Config, model, rows: int, length: int) -> tuple[bytes, list[
     from ner.batches import Batch
     from ner.optimizer import AdamW
 
-    optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
+    optimizer = AdamW(model.trained, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     replica_update = step.make_replica_update(model, optimizer, model.head.loss, seed=config.seed, clip_norm=config.clip_norm, jit=True)
     fields = [tf.TensorSpec([rows, length], tf.int32)] * len(Batch._fields)
     given = (*fields, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32))
@@ -84,7 +84,7 @@ def trained(config: Config, data, model, steps: int):
     update = step.make_update(
         strategy,
         model,
-        AdamW(model.trained, weight_decay=config.weight_decay),
+        AdamW(model.trained, weight_decay=config.weight_decay, layer_decay=config.layer_decay),
         model.head.loss,
         seed=config.seed,
         clip_norm=config.clip_norm,

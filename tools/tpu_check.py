@@ -138,7 +138,7 @@ def lower(config: Config, rows: int, replicas: int) -> bytes:
     from ner.optimizer import AdamW
 
     model = model_of(config)
-    optimizer = AdamW(model.trained, weight_decay=config.weight_decay)
+    optimizer = AdamW(model.trained, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
 
     def all_reduce(self, op, values):  # in place of TPUStrategy's
         group = tf.constant([list(range(replicas))])
