@@ -9,7 +9,7 @@ TensorFlow's own Adam kernel with the clipping and the decay around it). It equa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import numpy as np
 import tensorflow as tf
@@ -57,12 +57,12 @@ class AdamW(tf.Module):
         Recomputed from weights and moments afterwards, so that ordinary updates pay nothing. Not compiled: done once a host call it is no
         work, and compiling it would add more than a second to every start.
         """
-        halves = []
+        rate, halves = _rate(learning_rate, self.updates), []
         for name, variable in self.trained.items():
-            rate = learning_rate * self.shares[name]
-            change = _rate(rate, self.updates) * self.first_moments[name] / (tf.sqrt(self.second_moments[name]) + EPSILON)
+            share = self.shares[name]
+            change = share * rate * self.first_moments[name] / (tf.sqrt(self.second_moments[name]) + EPSILON)
             if decay := self._decay(variable):
-                decayed = rate * decay
+                decayed = share * learning_rate * decay
                 change += decayed / (1.0 - decayed) * (variable + change)
             halves.append(tf.nn.l2_loss(change))
         return tf.sqrt(2.0 * tf.add_n(halves))
@@ -71,7 +71,7 @@ class AdamW(tf.Module):
         return self.weight_decay if len(variable.shape) > 1 else 0.0
 
 
-def rate_shares(names: Iterable[str], decay: float) -> dict[str, float]:
+def rate_shares(names: Collection[str], decay: float) -> dict[str, float]:
     """The share of the learning rate for each variable: 1 in the head, ``decay`` in the last layer, ``decay`` times as much in each layer
     before it as in the one after, and again in the embeddings (Howard & Ruder, 2018; Clark et al., 2020).
 

@@ -22,7 +22,7 @@ def flags(corpus, tiny):
     return [
         *("--train", corpus / "train.conll", "--validation", corpus / "validation.conll", "--encoder", tiny, "--tpu", "none"),
         *("--no-case", "--validate-every", 0, "--epochs", 2, "--rows", 4, "--row-length", 64),
-        *("--learning-rate", "2e-2", "--dropout", 0.1, "--encoder-dropout", 0, "--layer-decay", 1),
+        *("--learning-rate", "2e-2", "--dropout", 0.1, "--encoder-dropout", 0, "--layer-decay", 1),  # as in test_train.py
         *("--head", "counted", "--steps-per-call", 2, "--checkpoint-every-steps", 3, "--compute-dtype", "float32"),
     ]
 
