@@ -29,7 +29,7 @@ from ner import files, scoring  # noqa: E402
 BEST = ["f1", "macro_f1", "f1_iob2"]
 COLUMNS = ["seed", "commit", "date", "machine", "alone", "epochs", "wall_seconds", "tokens_per_second"]
 TEST = {"f1": "test F1", "f1_strict": "strict", "macro_f1": "macro"}
-VITERBI = " and this Viterbi"
+VITERBI = " decoded by IOB2's rules"
 CALIBRATION = ["error of words", "error of entities"]
 HEAD = """# Results
 
@@ -37,8 +37,8 @@ Written by `python experiments/tables.py {grids}` from results/*.json, the recor
 F1 is entity F1 by seqeval's default mode, strict its IOB2 mode, macro the mean over the types; mean ± standard deviation over the
 seeds. The model is chosen on validation. Seconds are those of training, of the runs that had the machine alone and were not interrupted;
 evaluation and start-up are aside, but for the whole command. Tokens/s are word pieces a second, of this loop the median of its calls,
-of the Trainer the mean. Intervals and p (at least 0.0001, from 10,000 exchanges) take sentences as independent. A row without
-numbers is not run yet.
+of the Trainer the mean. Intervals and p (at least 0.0001, from 10,000 exchanges) take sentences as independent. "Better on at least n"
+corpora: with 95 % certainty, corrected for the number of corpora. A row without numbers is not run yet.
 
 The last columns say which code ran, and when. To run a row again, delete its records and give its name:
 `python experiments/grid.py experiments/grids/GRID.toml --only NAME`. GMB_CSV names ner_dataset.csv, NER_CORPORA the folder of the others.
@@ -57,7 +57,8 @@ def load(entries: list[Entry]) -> pd.DataFrame:
             record = json.loads(path.read_text(encoding="utf-8"))
             best, last = max(record["epochs"], key=lambda epoch: epoch["f1"]), record["epochs"][-1]
             row = {key: record[key] for key in COLUMNS} | {key: best.get(key) for key in BEST}
-            row |= {"name": entry.name, "corpus": corpus, "settings": changes(record["entry"]["settings"]), "updates": last.get("step")}
+            settings = entry.settings or record["entry"]["settings"]  # of a ``best_of`` the record knows them
+            row |= {"name": entry.name, "corpus": corpus, "settings": changes(settings), "updates": last.get("step")}
             row["seconds"] = record.get("seconds", last["seconds"])  # older records have those up to the last epoch only
             row["machine"] = "; ".join(f"{key} {value}" for key, value in record["machine"].items())
             row |= tested(record.get("test"))
@@ -145,7 +146,7 @@ def headline(title: str, entries: list[Entry], runs: pd.DataFrame, tests: dict[t
 
 
 def with_viterbi(entries: list[Entry], runs: pd.DataFrame) -> list[Entry]:
-    """The entries, and after one whose probabilities this loop's decoding was tried on, that."""
+    """The entries, and after one whose probabilities were also decoded by the Viterbi algorithm with IOB2's rules, that."""
     both = ([entry, dataclasses.replace(entry, name=entry.name + VITERBI)] for entry in entries)
     return [one for pair in both for one in pair if not one.name.endswith(VITERBI) or one.name in set(runs["name"])]
 
@@ -160,7 +161,8 @@ def calibration(entry: Entry, runs: pd.DataFrame) -> str:
         rows.append([corpus, str(len(some)), *(mean(some[key], ".3f") for key in CALIBRATION), str(len(cuts)), *found])
     reached = f"seeds that reach a precision of {PRECISION}"
     header = ["corpus", "seeds", "calibration error of words", "of entities", reached, "lowest score", "precision", "recall"]
-    return f"## Calibration of {entry.name}\n\n{markdown(header, rows)}"
+    note = "The lowest score was chosen on the same test sentences: entities below it are left out, and the recall is what that can cost."
+    return f"## Calibration of {entry.name}\n\n{markdown(header, rows)}\n\n{note}"
 
 
 def summary(entries: list[Entry], runs: pd.DataFrame, score: str, tests: dict[tuple[str, str], float]) -> list[str]:
@@ -197,7 +199,7 @@ def ablations(title: str, entries: list[Entry], runs: pd.DataFrame) -> str:
         place = corpus if several else f"{entry.share:g}"
         settings = settings or ("as the experiment file" if entry.base else "no setting")
         rows.append([entry.name, settings, place, str(len(some)), *scores, *speed, *code(some)])
-    decoded = ["F1 with this loop's decoding"] * entries[0].peer
+    decoded = ["F1 decoded by IOB2's rules"] * entries[0].peer
     place = "corpus" if several else "share of training"
     header = ["", "settings", place, "seeds", "validation F1", "macro", *decoded, "tokens/s", "seconds", "commit", "date"]
     return f"## {title}\n\n{markdown(header, rows)}"

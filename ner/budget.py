@@ -1,7 +1,7 @@
 """How long to train, and in what steps: the settings that were not given, as functions of the corpus's size.
 
-This is the one place of the rule. It was chosen on seven public corpora of 100 to 5,400 sentences (one seed each), and meets the size and
-the rate of GMB's recipe (experiments/gmb_minilm.toml).
+This is the one place of the rule. It was chosen on seven public corpora of 100 to 5,400 sentences (one seed each, with the linear head and
+one rate for all layers), and meets the size and the rate of GMB's recipe (experiments/gmb_minilm.toml).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def epochs(pieces: int) -> int:
     return max(2, min(30, round(20 * math.sqrt(10_000 / pieces))))
 
 
-def learning_rate(pieces: float, width: int) -> float:
+def learning_rate(update_pieces: float, width: int) -> float:
     """The peak rate for updates of so many word pieces: 4e-4 for 1,024 or more, and for fewer less, by the root (Malladi et al., 2022).
 
     That is for encoders of a width of 384 or less, on which it was measured. Wider ones get less, by the square: 1e-4 at 768. That was not
     measured; it meets the rates that their authors recommend (2e-5 to 5e-5 for 32 sentences; Devlin et al., 2019).
     """
-    return 4e-4 * math.sqrt(min(1.0, pieces / 1024)) * min(1.0, 384 / width) ** 2
+    return 4e-4 * math.sqrt(min(1.0, update_pieces / 1024)) * min(1.0, 384 / width) ** 2
 
 
 def validations(trained: int, validation: int) -> int:

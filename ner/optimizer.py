@@ -73,7 +73,8 @@ class AdamW(tf.Module):
 
 def rate_shares(names: Collection[str], decay: float) -> dict[str, float]:
     """The share of the learning rate for each variable: 1 in the head, ``decay`` in the last layer, ``decay`` times as much in each layer
-    before it as in the one after, and again in the embeddings (Howard & Ruder, 2018; Clark et al., 2020).
+    before it as in the one after, and again in the embeddings (Howard & Ruder, 2018; Clark et al., 2020). What has no layer and is no
+    embedding has 1: the head, a norm after the last layer, and the vectors of ``--case``, which are new.
 
     names: of tensors, as Hugging Face's checkpoints have them; a layer's has its number, as in "encoder.layer.5.output.dense.weight".
     """

@@ -167,8 +167,8 @@ def test_tables_of_several_corpora(folder):
     line = "F1 +0.1500 on average, from +0.1000 to +0.2000, ahead on 2 of 2 corpora; by the paired tests better on at least 0 "
     line += "(Dror et al. 2017, 95 %); 1.00 times the seconds on average, at most 1.00."
     assert f"\n\ndefaults against Trainer: {line}\n" in text
-    assert "| wiki | Trainer and this Viterbi | 2 | 0.5000 ± 0.0000 |" in text
-    assert "\n\nTrainer and this Viterbi against Trainer: F1 +0.1000 on average" in text
+    assert "| wiki | Trainer decoded by IOB2's rules | 2 | 0.5000 ± 0.0000 |" in text
+    assert "\n\nTrainer decoded by IOB2's rules against Trainer: F1 +0.1000 on average" in text
     assert "\n| wiki | 2 | 0.010 ± 0.000 | 0.060 ± 0.000 | 1 | 0.800 | 0.960 | 0.400 |\n" in text
     assert "| wiki | 100 | 0.3000 | 100 | 0.3200 | rows 8 | 1 of 2 | -0.0200 |" in text
     assert not (folder / "sizes.svg").exists()
