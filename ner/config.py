@@ -159,8 +159,8 @@ class Config:
     clip_norm: float = key(1.0, "Gradients with a larger global norm are scaled down to it. 0: never.", low=0, high=10**9)
     validate_every: int = key(
         None,
-        "Updates between two validations; the last update is followed by one in any case. 0: after each epoch. Without it: as often as "
-        "validation takes little of the time (ner/budget.py).",
+        "Updates between two validations. The last update is followed by one in any case, and none comes in the last half of an interval "
+        "before it. 0: after each epoch. Without it: as often as validation takes little of the time (ner/budget.py).",
         low=0,
         high=10**9,
     )
@@ -301,6 +301,7 @@ def load_toml(path: str | Path) -> Config:
             hint = f"give {flags.wanted(kind)}"
             raise InputError(f"{name} = {value!r} is not valid", path=path, line=_line(path, name), hint=hint)
         flags.check_range(fields[name], value, path=path, line=_line(path, name))
+        values[name] = float(value) if kind is float else value  # TOML knows 1 from 1.0
     for name in (*DATA_KEYS, "encoder"):
         if name == "data" and hub.is_name(values.get(name), path.parent):
             continue

@@ -23,6 +23,14 @@ def test_a_flag_beats_the_toml_and_the_toml_beats_the_default(tmp_path):
     assert (config.rows, config.epochs, config.label_pieces, config.dropout) == (8, 9, "all", 0.3)
 
 
+def test_a_whole_number_in_a_toml_is_the_same_setting_as_a_flag(tmp_path):
+    toml = tmp_path / "x.toml"
+    toml.write_text("layer_decay = 1\nrows = 1\n")
+    config = train_config(["--config", str(toml)])
+    assert type(config.layer_decay) is float and type(config.rows) is int
+    assert dataclasses.replace(config, config=None) == train_config(["--layer-decay", "1", "--rows", "1"])
+
+
 @pytest.mark.parametrize(("flags", "case"), [([], True), (["--case"], True), (["--no-case"], False), (["--case", "--no-case"], False)])
 def test_a_switch_can_be_given_both_ways_whatever_the_toml_says(flags, case):
     assert train_config(["--config", MINILM, *flags]).case is case
