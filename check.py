@@ -284,8 +284,8 @@ def fold_models(given: Arguments, sentences: Sentences, say) -> Iterator[tuple[T
             formats.write(files["train"], [sentence for i, sentence in enumerate(sentences) if i not in judged])
             formats.write(files["validation"], [sentences[i] for i in part])
             flags = {**files, "encoder": given.encoder, "output": f"{folder}/run", "row-length": given.row_length}
-            # One validation, after the last update: no model is chosen by the sentences that it is to judge.
-            flags["validate-every"] = 10**9
+            # One validation, after the last update, and a head that tunes nothing there: the sentences to be judged choose nothing.
+            flags |= {"validate-every": 10**9, "head": "linear"}
             try:
                 train.main([text for name, value in flags.items() if value for text in (f"--{name}", str(value))])
             except InputError as error:

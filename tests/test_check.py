@@ -147,6 +147,7 @@ def test_each_fold_is_judged_by_a_model_that_has_not_seen_it(tmp_path, monkeypat
 
     def trained(arguments):  # instead of train.py, which other tests run
         flags = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        assert flags["--head"] == "linear"  # which tunes nothing on the sentences that it is to judge
         seen.append([{s.words[0] for s in formats.read(flags[name])} for name in ("--train", "--validation")])
         shutil.copytree(model, f"{flags['--output']}/model")
         return 0
