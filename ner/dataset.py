@@ -365,6 +365,8 @@ def check_trainable(splits: dict[str, Sentences], config: Config, say: Callable[
         raise InputError(f"tags that training lacks: {'; '.join(lacking)}", path=where, hint=hint)
     if lacking:
         say(f"warning: tags that training lacks: {'; '.join(lacking)}; their entities count as missed")
+    if "validation" in splits and _tags_of(splits["validation"]) == ["O"]:
+        say("warning: validation has no entity, so its F1 is 0 and cannot choose the best model: the first validated one is kept")
 
 
 def has_neighbours(sentences: Sentences) -> bool:

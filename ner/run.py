@@ -243,5 +243,5 @@ class Run:
         guessing = float(-np.sum(tags[tags > 0] * np.log(tags[tags > 0])))  # the loss of always answering the tags' frequencies
         if scores.f1 == 0.0 and scores.entities:
             say("warning: validation F1 is 0: no entity was found; more epochs or another learning rate may be needed")
-        if last_loss > guessing:
+        if last_loss > guessing > 0.0:
             say(f"warning: the loss is above {guessing:.4f}, that of guessing tags by their frequency; --learning-rate may be too high")

@@ -49,6 +49,13 @@ def test_a_type_that_training_lacks_is_warned_of_once_and_an_inside_tag_is_known
     ]
 
 
+def test_a_validation_without_an_entity_is_warned_of():
+    said: list[str] = []
+    plain = sentences("O O")
+    dataset.check_trainable({**SPLITS, "validation": plain, "test": plain}, Config(), said.append)
+    assert [line[:34] for line in said] == ["warning: validation has no entity,"]
+
+
 def test_a_type_that_training_lacks_is_refused_when_asked():
     what = "tags that training lacks: validation has B-b; test has B-c, I-c; add training sentences with them"
     with pytest.raises(InputError, match=re.escape(what)):
