@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
+
 from ner.errors import InputError
 
 FILE = "model.int8.onnx"
@@ -45,8 +47,9 @@ def load_head(source):
         if tensor.file != pretrained.WEIGHTS:
             path = source.folder / tensor.file
             value = pretrained.read_tensors(path).get(tensor.names[0])
-            if value is None or value.shape != tensor.shape:
-                raise InputError(f"no {tensor.names[0]} of the shape {list(tensor.shape)}", path=path, hint="export the model again")
+            if value is None or value.shape != tensor.shape or not np.isfinite(value).all():
+                what = f"no {tensor.names[0]} of the shape {list(tensor.shape)} with finite values"
+                raise InputError(what, path=path, hint="export the model again")
             tensor.assign(value)
     return head
 
@@ -61,7 +64,11 @@ def make_predict(graph: Path | bytes, head):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     fusion = ["SkipLayerNormFusion"]  # a sum and its LayerNorm in one take longer than the two: a quarter of the whole time
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=fusion)
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=fusion)
+    except Exception as error:  # onnxruntime's have no class in common but this
+        path = FILE if isinstance(graph, bytes) else graph
+        raise InputError(f"onnxruntime cannot read it: {error}", path=path, hint="export the model again") from None
 
     def predict(iterator):
         batch = next(iterator)

@@ -154,6 +154,23 @@ def test_a_folder_is_run_by_the_engine_that_it_is_for(model, tmp_path):
         file.write(b"x")
     done = call("predict", "--ckpt", tmp_path / "int8", "alex")
     assert done.returncode == 2 and "SHA256SUMS" in done.stderr
+    (tmp_path / "int8" / "SHA256SUMS").unlink()
+    (tmp_path / "int8" / onnx_model.FILE).write_bytes(b"x" * 100_000)
+    done = call("predict", "--ckpt", tmp_path / "int8", "alex")
+    assert done.returncode == 2 and f"{onnx_model.FILE}: onnxruntime cannot read it: " in done.stderr and done.stderr.count("\n") == 1
+
+
+@needs_onnx
+def test_transitions_that_are_not_finite_are_refused(model, tmp_path):
+    assert export(model, tmp_path / "int8", "--max-loss", 10).returncode == 0
+    folder = tmp_path / "int8"
+    source = pretrained.read(folder, weights=onnx_model.FILE)
+    (own,) = {tensor.file for tensor in onnx_model.load_head(source).tensors()} - {pretrained.WEIGHTS}
+    broken = {name: np.full_like(value, np.nan) for name, value in pretrained.read_tensors(folder / own).items()}
+    save_file(broken, folder / own)
+    (folder / "SHA256SUMS").unlink()
+    done = call("predict", "--ckpt", folder, "alex")
+    assert done.returncode == 2 and f"{own}: no " in done.stderr and "finite" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_flags_that_do_not_go_together_are_refused(tmp_path):
