@@ -20,6 +20,8 @@ WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # 0: the scores alone; 1: as if e
 class CountedHead(LinearHead):
     """The linear head's scores, variables and loss, and a table of transitions for decoding."""
 
+    FILE = "transitions.safetensors"
+
     def __init__(self, hidden_size: int, tags: Sequence[str], **options):
         super().__init__(hidden_size, tags, **options)
         shape = (len(self.tags) + 1, len(self.tags))
@@ -51,7 +53,7 @@ class CountedHead(LinearHead):
 
     def tensors(self) -> list[Tensor]:
         """The linear head's, and the transitions in a file of their own, since Hugging Face's class has no place for them."""
-        return [*super().tensors(), Tensor(["transitions"], self.transitions, file="transitions.safetensors")]
+        return [*super().tensors(), Tensor(["transitions"], self.transitions, file=self.FILE)]
 
 
 def log_ratios(tag_ids: np.ndarray, lengths: np.ndarray, num_tags: int) -> np.ndarray:

@@ -27,6 +27,8 @@ IMPOSSIBLE = -1e30
 class CRFHead(LinearHead):
     """The linear head's scores and variables, and transitions between tags."""
 
+    FILE = "crf.safetensors"
+
     def __init__(self, hidden_size: int, tags: Sequence[str], **options):
         super().__init__(hidden_size, tags, **options)
         count = len(self.tags)
@@ -65,7 +67,7 @@ class CRFHead(LinearHead):
     def tensors(self) -> list[Tensor]:
         """The linear head's, and the transitions in a file of their own, since Hugging Face's class has no place for them."""
         own = {"crf.transitions": self.transitions, "crf.start": self.start, "crf.end": self.end}
-        return super().tensors() + [Tensor([name], variable, file="crf.safetensors") for name, variable in own.items()]
+        return super().tensors() + [Tensor([name], variable, file=self.FILE) for name, variable in own.items()]
 
 
 def log_likelihood(scores, transitions, start, end, labels, chains) -> tf.Tensor:

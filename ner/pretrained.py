@@ -46,6 +46,7 @@ FETCHED = [*FILES, INDEX, "model-*.safetensors"]  # what is fetched of a checkpo
 # Left out of every family's weights: buffers, and where a checkpoint is to be fine-tuned also the heads of other tasks.
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 OTHER_HEADS = ("classifier.weight", "classifier.bias", "classifier.dense.", "classifier.out_proj.", "pre_classifier.", "qa_outputs.")
+HEAD_FILES = tuple(head.FILE for head in HEADS.values() if head.FILE != WEIGHTS)  # of tensors that Hugging Face's class has no place for
 SUMS = "SHA256SUMS"
 # Keys of a checkpoint's config.json that are not true of the model that is saved.
 NOT_OURS = ("id2label", "label2id", "num_labels", "auto_map", "quantization_config", "pruned_heads")
@@ -285,15 +286,15 @@ def load(model: TaggingModel, source: Pretrained, *, head: bool) -> None:
         wrong = [f"{name} is missing" for name in tensor.names if name not in parts]
         wrong += [f"{name} is {list(p.shape)}, not {list(tensor.shape)}" for name, p in parts.items() if p.shape != tensor.shape]
         wrong += [f"{name} has values that are not finite" for name, p in parts.items() if not np.isfinite(p).all()]
-        problems += wrong
+        problems += [(tensor.file, problem) for problem in wrong]
         if not wrong:
             values.append((tensor, tensor.from_file(list(parts.values()))))
-    problems += [f"{name} has no place in the model" for name in found]
+    problems += [(WEIGHTS, f"{name} has no place in the model") for name in found]
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise InputError(
-            f"weights do not fit config.json: {', '.join(problems[:5])}{more}",
-            path=source.folder / WEIGHTS,
+            f"weights do not fit config.json: {', '.join(problem for _, problem in problems[:5])}{more}",
+            path=source.folder / problems[0][0],
             hint="use the checkpoint's own config.json and weights",
         )
     for tensor, value in values:

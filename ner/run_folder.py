@@ -64,7 +64,8 @@ def check(config: Config) -> None:
 def _refuse_strangers(config: Config, output: Path) -> None:
     """Refuse files that no run wrote where they would be deleted: anywhere with --overwrite, in model/ by the next better model."""
     model = output / "model"
-    for folder, known in ((output, PARTS), (model, (*pretrained.FILES, *pretrained.UNLISTED, *pretrained.read_sums(model)))):
+    of_a_model = (*pretrained.FILES, *pretrained.HEAD_FILES, *pretrained.UNLISTED, *pretrained.read_sums(model))
+    for folder, known in ((output, PARTS), (model, of_a_model)):
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         strangers = [name for name in names if name not in known and not _of_a_write(name)]
         if strangers and (config.overwrite or folder == model):
@@ -155,7 +156,8 @@ def restore(config: Config, checkpoints: Checkpoints) -> State:
         say(f"{config.output}: no checkpoint to resume, so the run starts")
         return State()
     path, record = found
-    then = {**_lasting(Config()), **record["fingerprint"]}  # a key that is newer than the run had its default's effect
+    # A key that is newer than the run had its default's effect, but this one: before it, all layers had one rate.
+    then = {**_lasting(Config(layer_decay=1.0)), **record["fingerprint"]}
     if changed := differences(checkpoints.fingerprint, then):
         raise InputError(
             f"--resume of another run: {'; '.join(changed)}",

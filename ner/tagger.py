@@ -35,6 +35,8 @@ def cross_entropy(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 class LinearHead(keras.layers.Layer):
     """Dropout and a dense layer: the scores of each piece's tags, on their own."""
 
+    FILE = "model.safetensors"  # where its own tensors stand
+
     def __init__(self, hidden_size: int, tags: Sequence[str], *, dropout_rate: float = 0.0, initializer_range: float = 0.02, seed: int = 0):
         """tags: their names by id."""
         super().__init__(autocast=False, dtype="float32", name="head")

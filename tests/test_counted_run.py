@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from programs import call, scores, weights, whole_and_interrupted, without_clock
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from test_decoding import is_iob2
 
 from ner import formats
@@ -80,3 +80,6 @@ def test_damaged_transitions_are_named(trained, tmp_path):
     (model / "SHA256SUMS").unlink()
     done = call("predict", "--ckpt", model, "alex")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and str(path) in done.stderr
+    save_file({"transitions": np.zeros((2, 2), np.float32)}, path)
+    done = call("predict", "--ckpt", model, "alex")
+    assert done.returncode == 2 and f"{path}: weights do not fit config.json: transitions is [2, 2], not" in done.stderr

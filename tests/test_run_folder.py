@@ -138,7 +138,8 @@ def test_a_part_that_is_a_link_is_unlinked_and_what_it_points_at_kept(output, tm
 def test_a_file_put_into_the_model_folder_is_not_deleted_with_it(output, keys):
     written_by_a_run(output)
     (output / "model").mkdir()
-    (output / "model" / "config.json").write_text("{}")
+    for own in ("config.json", "transitions.safetensors", "crf.safetensors"):
+        (output / "model" / own).write_text("{}")
     run_folder.check(config_for(output, **keys))
     (output / "model" / "model.onnx").write_text("mine")
     with pytest.raises(InputError, match="model.onnx"):
@@ -181,6 +182,14 @@ def test_a_key_newer_than_the_run_counts_as_its_default(output, monkeypatch):
     assert run_folder.restore(config, FakeCheckpoints(fingerprint={"seed": 0}, environment=same)).step == 3
     with pytest.raises(InputError, match="seed: 1 -> 0"):
         run_folder.restore(config, FakeCheckpoints(fingerprint={"seed": 1}, environment=same))
+
+
+def test_a_run_older_than_layer_decay_is_not_continued_at_other_rates(output, monkeypatch):
+    config = config_for(output, resume=True)
+    monkeypatch.setattr(FakeCheckpoints, "fingerprint", run_folder._lasting(config))
+    old = {key: value for key, value in FakeCheckpoints.fingerprint.items() if key != "layer_decay"}
+    with pytest.raises(InputError, match="layer_decay: 1.0 -> 0.9"):
+        run_folder.restore(config, FakeCheckpoints(fingerprint=old, environment={"tensorflow": "2.21"}))
 
 
 def test_a_resume_says_where_the_bits_may_differ(output, monkeypatch):
