@@ -59,7 +59,7 @@ def test_what_training_lacks_and_shares_is_said():
     [
         (["Alex", "lives", "in", "London"], False, 2, "on"),
         (["alex", "lives"], False, 2, "off"),
-        (["虎牢之戰", "Alex", "in"], True, 3, "on"),
+        (["虎牢之戰", "Alex", "in"], True, 4, "on"),
     ],
 )
 def test_an_encoder_that_cannot_read_the_words_is_warned_of_and_the_budget_shown(tmp_path, tiny, words, warned, every, case):
