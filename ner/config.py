@@ -159,8 +159,8 @@ class Config:
     clip_norm: float = key(1.0, "Gradients with a larger global norm are scaled down to it. 0: never.", low=0, high=10**9)
     validate_every: int = key(
         None,
-        "Updates between two validations. The last update is followed by one in any case, and none comes in the last half of an interval "
-        "before it. 0: after each epoch. Without it: as often as validation takes little of the time (ner/budget.py).",
+        "Updates between two validations. One follows the last update; another that is due less than half an interval before it is left "
+        "out. 0: after each epoch. Without it: as often as validation takes little of the time (ner/budget.py).",
         low=0,
         high=10**9,
     )
