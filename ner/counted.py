@@ -14,7 +14,7 @@ from ner import corpus, decoding, scoring
 from ner.tagger import LinearHead
 from ner.tensors import Tensor
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # 0: the scores alone; 1: as if each tag had been scored as likely as in the training text
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # 0: the scores alone; 1: the counts in full
 
 
 class CountedHead(LinearHead):
