@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
     model_folder(given.ckpt)
     if given.int8:
-        check_installed()
+        check_installed("onnx", "onnxruntime")
     import_tensorflow()
     (write_int8 if given.int8 else write_saved_model)(given)
     return 0

@@ -18,9 +18,9 @@ INPUTS = ("pieces", "positions", "segments")
 OUTPUT = "scores"
 
 
-def check_installed() -> None:
-    """Refuse where the packages of the extra ``onnx`` are missing."""
-    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+def check_installed(*packages: str) -> None:
+    """Refuse where one of these packages, which are of the extra ``onnx``, is missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} not installed", hint="pip install -e .[onnx]")
 
@@ -29,7 +29,7 @@ def is_ours(folder: Path, engine: str | None) -> bool:
     """Whether it is a folder of ``ner.int8``; refused where the engine that was asked for says otherwise, or onnxruntime is missing."""
     found = (folder / FILE).is_file()
     if found:
-        check_installed()
+        check_installed("onnxruntime")  # without ``onnx``: only making the folder needs that
     if engine == "onnx" and not found:
         raise InputError(f"no {FILE}", path=folder, hint="make one: python export.py --int8")
     if engine == "tensorflow" and found:

@@ -190,3 +190,13 @@ def test_without_onnxruntime_one_line_says_how_to_install_it(tmp_path, monkeypat
     monkeypatch.setattr(onnx_model.importlib.util, "find_spec", lambda name: None)
     done = call("export", "--ckpt", folder_of("bert"), "--output", tmp_path / "int8", "--int8", "--data", "x.conll")
     assert done.returncode == 2 and done.stderr == "error: onnx and onnxruntime not installed; pip install -e .[onnx]\n"
+
+
+def test_a_finished_folder_needs_onnxruntime_alone(tmp_path, monkeypatch):
+    (tmp_path / onnx_model.FILE).touch()
+    installed = {"onnxruntime"}
+    monkeypatch.setattr(onnx_model.importlib.util, "find_spec", lambda name: name if name in installed else None)
+    assert onnx_model.is_ours(tmp_path, None)
+    installed.clear()
+    with pytest.raises(InputError, match="^onnxruntime not installed"):
+        onnx_model.is_ours(tmp_path, None)
