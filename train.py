@@ -1,4 +1,7 @@
-"""Fine-tune an encoder for named-entity recognition, all of it on this page: python train.py --help"""
+"""Fine-tune an encoder for named-entity recognition: a run, from the corpus to the best model; the update is in ner/step.py.
+
+python train.py --help
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ def train(config: Config, devices: Devices) -> int:
     # Another loss: pass a step.LossFunction in place of model.head.loss. Another head: a class like LinearHead of ner/tagger.py, in a file
     # like ner/counted.py, named in HEADS of ner/pretrained.py. Another optimizer: a tf.Module with update and last_update_norm as AdamW
     # in ner/optimizer.py has them; all its variables are saved.
-    jit = devices.kind == "gpu"  # a TPU always does; on a CPU only the element-wise parts are compiled (ner/fused.py)
+    jit = devices.kind == "gpu"  # a TPU always does; on a CPU only element-wise parts (ner/fused.py) and AdamW are compiled
     update = step.make_update(
         devices.strategy,
         model,
@@ -96,8 +99,9 @@ def train(config: Config, devices: Devices) -> int:
         return 0
 
     # --- The run: its folder is started, or continued with --resume ---
-    # A resume needs an intact checkpoints/step-N in it (weights, Adam's moments, state), the same data, encoder and settings, all of which
-    # are compared, and model/, the best so far. The loop goes on behind the last update that the checkpoint holds.
+    # A resume needs an intact checkpoints/step-N in it (weights, Adam's moments, state) and model/, the best so far. Another training or
+    # validation corpus, encoder, or setting that changes the result is refused (run_folder.fingerprint). The loop goes on behind the last
+    # update that the checkpoint holds.
     with Run(config, devices, data, encoder, model, optimizer, dtype) as run:
         state = run.state
         if not state.finished:
@@ -130,7 +134,7 @@ def train(config: Config, devices: Devices) -> int:
                 accumulate=config.accumulate,
             )
 
-            # Training: several updates a host call.
+            # Training: one call from Python (a host call) runs up to steps_per_call updates.
             with run.progress_bar(epoch.steps):
                 for call in calls:
                     # One rate for each update of the call: linear warm-up over the first `warmup` of total_steps, then constant, or
@@ -151,9 +155,9 @@ def train(config: Config, devices: Devices) -> int:
                     # recorded or saved, though its other updates were applied. With --non-finite skip the run goes on.
                     run.record_updates(call, metrics, float(rates[call.steps - 1]))
 
-                    # Validation: every `validate_every` updates, and after the last. A word's scores are those of its first piece; the
-                    # head makes one tag a word of them, and first tunes its decoding on these sentences (ner/counted.py). F1 is seqeval's
-                    # default.
+                    # Validation: every `validate_every` updates (0: after each epoch), and after the last. A word's scores are those of its
+                    # first piece; the head makes one tag a word of them, and first tunes its decoding on these sentences (ner/counted.py).
+                    # F1 is seqeval's default.
                     validated = run.validation_due()
                     if validated:
                         predicted, confidence = inference.tag(predict, devices.strategy, data.validation, model.head, words, gold=gold)

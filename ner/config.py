@@ -198,7 +198,7 @@ class Config:
     )
     profile: bool = key(False, "Write a profile of a few updates for TensorBoard.", free=True)
     dry_run: bool = key(
-        False, "Read the corpus, build the model, time a few updates, print an estimate of the run, and write nothing.", free=True
+        False, "Read the corpus, build the model, time a few updates, print an estimate of the run, and write no run folder.", free=True
     )
 
     config: str | None = key(None, "A TOML file with any of these keys. Without it: the defaults.", group="the run", free=True, path=True)

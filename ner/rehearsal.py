@@ -38,7 +38,7 @@ def rehearse(config: Config, strategy: tf.distribute.Strategy, update, data: Dat
     say(
         f"dry run: {epoch.steps:,} updates an epoch of {real / epoch.steps:,.0f} real word pieces ({padding:.1%} padding), "
         f"{each:.2f} s each; {config.epochs} epochs: about {budget.in_words(whole)} of training and validation; "
-        f"{_peak_memory()}nothing was written"
+        f"{_peak_memory()}no run folder was written"
     )
 
 

@@ -1,4 +1,5 @@
-"""One update, all of its mathematics from the forward pass to the assignment, and the prediction step.
+"""One update: forward, loss, gradients, their sum over replicas, clipping, the guard against NaN, AdamW (by ner/optimizer.py). And the
+prediction step.
 
 ``update`` runs several updates in one host call: a ``tf.while_loop`` around ``strategy.run``. Each function is traced once per row length.
 """
@@ -22,7 +23,7 @@ LossFunction = Callable[[tf.Tensor, Batch], tf.Tensor]
 
 
 class Metrics(NamedTuple):
-    """Over a host call; float32 and int64 scalars.
+    """Over a host call. Scalars: counts and steps int64, the others float32 but for ``data_seconds``.
 
     Attributes:
         loss, gradient_norm: means over the updates that were applied; NaN where none was. The norm is the one before clipping.
@@ -168,7 +169,7 @@ def wait(metrics: Metrics) -> Metrics:
 def compile_ahead(
     update, strategy: tf.distribute.Strategy, row_lengths: list[int], *, rows_per_step: int, most: int, accumulate: int
 ) -> float:
-    """Trace and compile ``update`` for these row lengths, so that this is not counted as training time; the seconds of an update then.
+    """Trace and compile ``update`` for these row lengths, so that this is not counted as training time. Returns the seconds of an update.
 
     The updates are of rows of padding, at a learning rate that is not a number: they are skipped, so nothing changes. most: steps per host
     call.
@@ -185,7 +186,7 @@ def compile_ahead(
 
 
 def make_predict(strategy: tf.distribute.Strategy, model: TaggingModel, *, jit: bool = False):
-    """``predict(iterator) -> what the head decodes``, float32 [rows per step, length, tags], in the order of the rows."""
+    """``predict(iterator)`` -> what ``head.decode`` takes, float32 [rows per step, length, tags], in the order of the rows."""
 
     def compute(batch: Batch) -> tf.Tensor:
         return model.head.to_decode(model(batch, tf.constant(0, tf.uint32), training=False))

@@ -32,6 +32,6 @@ def test_every_row_length_is_timed_and_no_weight_changes(corpus, tiny, capsys, b
         np.testing.assert_array_equal(variable.numpy(), before[name], err_msg=name)
     assert update.experimental_get_tracing_count() == row_lengths
     said = re.sub(r"\s+", " ", capsys.readouterr().out)
-    found = re.search(r"dry run: (\d+) updates an epoch of (\d+) real word pieces .* 7 epochs: about .* nothing was written", said)
+    found = re.search(r"dry run: (\d+) updates an epoch of (\d+) real word pieces .* 7 epochs: about .* no run folder was written", said)
     updates, pieces = map(int, found.groups())
     assert updates * pieces == pytest.approx(data.train.lengths.sum(), abs=updates)
