@@ -9,14 +9,19 @@ import torch
 import transformers
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from benchmarks import worker
+from benchmarks import results, worker
 from ner.decoding import decode
 
 
+def has_bfloat16() -> bool:
+    """Whether the device multiplies bfloat16 in hardware. PyTorch imitates it elsewhere, and takes many times as long."""
+    return torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else "bf16" in results.machine()["flags"]
+
+
 def make_trainer(
-    sentences: list[dict], encoder: str, batch: int, folder: str, *, kind=transformers.Trainer, model=None, bf16=True, **settings
+    sentences: list[dict], encoder: str, batch: int, folder: str, *, kind=transformers.Trainer, model=None, bf16=None, **settings
 ):
-    """transformers.Trainer at its fastest settings on a CPU (RESULTS.md): grouped by length, padded to the batch's longest, bfloat16.
+    """transformers.Trainer at its fastest settings (RESULTS.md): grouped by length, padded to the batch's longest, bfloat16 where it pays.
 
     Nothing is saved or logged. kind: the class; model: what goes into the model's config.json; settings: more TrainingArguments. Where
     PyTorch has a GPU, it is taken.
@@ -29,7 +34,7 @@ def make_trainer(
     arguments = transformers.TrainingArguments(
         output_dir=folder,
         use_cpu=not torch.cuda.is_available(),
-        bf16=bf16,
+        bf16=has_bfloat16() if bf16 is None else bf16,
         per_device_train_batch_size=batch,
         train_sampling_strategy="group_by_length",  # group_by_length=True of transformers 4
         warmup_steps=0.1,
@@ -123,7 +128,7 @@ def trainer(
     *,
     compiled: bool = False,
     attention: str = "sdpa",
-    bf16: bool = True,
+    bf16: bool | None = None,
     epochs: int = 1000,
     learning_rate: float = 5e-5,
     test: str | None = None,

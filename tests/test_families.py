@@ -70,7 +70,8 @@ def packed_batch_of(expected: dict[str, np.ndarray], length: int = 64) -> Batch:
 
 
 def close(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert np.abs(found - wanted).max() < 1e-5
+    """To 4e-6 of the largest. Rounding in float32 is 2e-6 of it (PyTorch's own too); another epsilon in LayerNorm would be 2e-5."""
+    assert np.abs(found - wanted).max() < 4e-6 * np.abs(wanted).max()
 
 
 def test_outputs_equal_pytorchs(family):
