@@ -107,9 +107,9 @@ def by_model(model, tokenizer, sentences: list[dict], batch: int = 32) -> np.nda
 
 
 def while_training(made: transformers.Trainer, sentences: list[dict]) -> np.ndarray:
-    """The same by a model that is being trained, in bfloat16 as it trains."""
+    """The same by a model that is being trained, in the number type in which it trains."""
     made.model.eval()
-    with torch.autocast(made.model.device.type, torch.bfloat16):
+    with torch.autocast(made.model.device.type, torch.bfloat16, enabled=made.args.bf16):
         found = by_model(made.model, made.processing_class, sentences)
     made.model.train()
     return found
