@@ -175,10 +175,10 @@ def trainer(
 
 
 def trainer_prediction(meter: worker.Meter, model: str, test: str, batch: int) -> None:
-    """``make_trainer``'s, its weights in bfloat16. Work: sentences."""
+    """``make_trainer``'s, its weights in bfloat16 where it pays. Work: sentences."""
     sentences = worker.read(test)
     with tempfile.TemporaryDirectory() as folder:
-        made = make_trainer(sentences, model, batch, folder, bf16_full_eval=True, per_device_eval_batch_size=batch)
+        made = make_trainer(sentences, model, batch, folder, bf16_full_eval=has_bfloat16(), per_device_eval_batch_size=batch)
         meter.start()
         while True:
             made.predict(made.train_dataset)
@@ -186,8 +186,9 @@ def trainer_prediction(meter: worker.Meter, model: str, test: str, batch: int) -
 
 
 def sorted_loop(meter: worker.Meter, model: str, test: str, batch: int) -> None:
-    """``by_model`` with bfloat16 weights. Work: sentences."""
-    network = AutoModelForTokenClassification.from_pretrained(model, dtype=torch.bfloat16).eval()
+    """``by_model`` with bfloat16 weights where it pays. Work: sentences."""
+    dtype = torch.bfloat16 if has_bfloat16() else torch.float32
+    network = AutoModelForTokenClassification.from_pretrained(model, dtype=dtype).eval()
     tokenizer, sentences = AutoTokenizer.from_pretrained(model), worker.read(test)
     meter.start()
     while True:
