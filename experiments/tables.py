@@ -34,11 +34,12 @@ CALIBRATION = ["error of words", "error of entities"]
 HEAD = """# Results
 
 Written by `python experiments/tables.py {grids}` from results/*.json, the records of grid.py and errors.py.
-F1 is entity F1 by seqeval's default mode, strict its IOB2 mode, macro the mean over the types; mean ± standard deviation over the
-seeds. The model is chosen on validation. Seconds are those of training, of the runs that had the machine alone and were not interrupted;
-evaluation and start-up are aside, but for the whole command. Tokens/s are word pieces a second, of this loop the median of its calls,
-of the Trainer the mean. Intervals and p (at least 0.0001, from 10,000 exchanges) take sentences as independent. "Better on at least n"
-corpora: with 95 % certainty, corrected for the number of corpora. A row without numbers is not run yet.
+F1 is entity F1 by seqeval's default mode, strict its IOB2 mode, macro the mean over the types; mean ± standard deviation (n - 1) over
+the seeds. The model is chosen on validation. Seconds are those of training, of the runs that had the machine alone and were not
+interrupted; evaluation and start-up are aside, but for the whole command. Tokens/s are word pieces a second, of this loop the median of
+its calls, of the Trainer the mean. Intervals and p (of F1; at least 0.0001, from 10,000 exchanges) take sentences as independent. They
+leave out that another seed gives another F1: for that see the ±. "Better on at least n" corpora: with 95 % certainty, corrected for the
+number of corpora. A row without numbers is not run yet.
 
 The last columns say which code ran, and when. To run a row again, delete its records and give its name:
 `python experiments/grid.py experiments/grids/GRID.toml --only NAME`. GMB_CSV names ner_dataset.csv, NER_CORPORA the folder of the others.
@@ -108,7 +109,7 @@ def paired(entries: list[Entry], runs: pd.DataFrame) -> dict[tuple[str, str], fl
     A sentence is one observation however many seeds tagged it: its counts are summed over them before sentences are exchanged.
     """
     found = {}
-    for entry in with_viterbi(entries, runs)[1:]:
+    for entry in entries[1:]:
         for corpus in entry.corpora:
             reference, own = (of(runs, one, corpus).set_index("seed")["counts"].dropna() for one in (entries[0], entry))
             if rival := [(reference[seed], own[seed]) for seed in reference.index if seed in own.index]:
@@ -126,21 +127,21 @@ def replicated(p: list[float]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda one: (len(p) - one[0]) * one[1] <= 0.05, ordered))
 
 
-def headline(title: str, entries: list[Entry], runs: pd.DataFrame, tests: dict[tuple[str, str], float]) -> str:
-    """Test scores of each system, its interval, and its test against the first one (of ``paired``). Counts are summed over the seeds."""
-    first, several, rows = entries[0].name, corpora(entries) != [GMB], []
-    entries = with_viterbi(entries, runs)
+def headline(title: str, entries: list[Entry], runs: pd.DataFrame, tests: dict[str, dict[tuple[str, str], float]]) -> str:
+    """Test scores of each system, its interval, and by the other's name its tests (of ``paired``). Counts are summed over the seeds."""
+    several, rows = corpora(entries) != [GMB], []
     for corpus in corpora(entries):
         here = {entry.name: of(runs, entry, corpus) for entry in entries if corpus in entry.corpora}
         by_seed = {name: some.set_index("seed")["counts"].dropna() for name, some in here.items()}
         for name, some in here.items():
             found = by_seed[name]
             interval = "{:.4f} to {:.4f}".format(*scoring.bootstrap_f1(np.sum(list(found), axis=0))) if len(found) else ""
-            p = f"{tests[name, corpus]:.2g}" if (name, corpus) in tests else ""
+            p = [f"{test[name, corpus]:.2g}" if (name, corpus) in test else "" for test in tests.values()]
             system = [corpus, name + "".join(f" ({one})" for one in some["settings"].unique() if one)] if several else [name]
             seconds = [mean(some[some["alone"]][key], ",.0f") for key in ("seconds", *["wall_seconds"] * several)]
-            rows.append([*system, str(len(some)), *(mean(some[key]) for key in TEST.values()), interval, p, *seconds, *code(some)])
-    header = ["corpus"] * several + ["system", "seeds", *TEST.values(), "95 % interval of F1", f"p against {first}", "seconds"]
+            rows.append([*system, str(len(some)), *(mean(some[key]) for key in TEST.values()), interval, *p, *seconds, *code(some)])
+    against = [f"p against {name}" for name in tests]
+    header = ["corpus"] * several + ["system", "seeds", *TEST.values(), "95 % interval of F1", *against, "seconds"]
     header += ["seconds of the whole command"] * several + ["commit", "date"]
     return f"## {title}\n\n{markdown(header, rows)}"
 
@@ -168,7 +169,7 @@ def calibration(entry: Entry, runs: pd.DataFrame) -> str:
 def summary(entries: list[Entry], runs: pd.DataFrame, score: str, tests: dict[tuple[str, str], float]) -> list[str]:
     """For each system a line: how far it is from the first one, over the corpora and seeds that both have been run with."""
     lines = []
-    for entry in with_viterbi(entries, runs)[1:]:
+    for entry in entries[1:]:
         pairs = [(of(runs, entries[0], corpus), of(runs, entry, corpus)) for corpus in entry.corpora]
         pairs = [(first[first["seed"].isin(other["seed"])], other[other["seed"].isin(first["seed"])]) for first, other in pairs]
         both = [corpus for corpus, pair in zip(entry.corpora, pairs, strict=True) if all(map(len, pair))]
@@ -298,6 +299,23 @@ def save(draw: Callable, entries: list[Entry], runs: pd.DataFrame, path: Path) -
     return drawn
 
 
+def tables(topic: str, entries: list[Entry], runs: pd.DataFrame) -> list[str]:
+    """A topic's table, and how far its systems are from the first one; where that is the Trainer, also from the Trainer by IOB2's rules."""
+    title = "Test" if topic == "headline" else topic[0].upper() + topic[1:]
+    if topic == "budgets":
+        return [budgets(title, entries, runs)]
+    scored = entries[0].test and entries[-1].test
+    entries = with_viterbi(entries, runs) if scored else entries
+    first = entries[0].name
+    from_first = {entry.name: entries[place:] for place, entry in enumerate(entries) if entry.name in (first, first + VITERBI)}
+    tests = {name: paired(some, runs) for name, some in from_first.items()} if scored else {}
+    found = [headline(title, entries, runs, tests) if scored else ablations(title, entries, runs)]
+    if corpora(entries) != [GMB] and not all(entry.peer for entry in entries):
+        for name, some in from_first.items():
+            found += summary(some, runs, TEST["f1"] if scored else "f1", tests.get(name, {}))
+    return found
+
+
 def section(grid: str) -> tuple[list[str], set[str]]:
     """The parts of a grid, whose figures are drawn, and the machines of its runs."""
     title, entries, notes = read_grid(Path(grid))
@@ -305,15 +323,10 @@ def section(grid: str) -> tuple[list[str], set[str]]:
     topics = {topic: [entry for entry in entries if entry.topic == topic] for topic in dict.fromkeys(entry.topic for entry in entries)}
     parts = [f"# {title}"]
     for topic, some in topics.items():
-        table = headline if some[0].test and some[-1].test else budgets if topic == "budgets" else ablations
         if topic != "curves":
-            name = "test" if topic == "headline" else topic
-            name, tests = name[0].upper() + name[1:], paired(some, runs) if table is headline else {}
-            parts.append(headline(name, some, runs, tests) if table is headline else table(name, some, runs))
-            if corpora(some) != [GMB] and table is not budgets and not all(entry.peer for entry in some):
-                parts += summary(some, runs, TEST["f1"] if table is headline else "f1", tests)
+            parts += tables(topic, some, runs)
             parts += [notes[topic]] if topic in notes else []
-        parts += [calibration(entry, runs) for entry in some if entry.name == "defaults" and table is headline and some[0].peer]
+        parts += [calibration(entry, runs) for entry in some if entry.name == "defaults" and entry.test and some[0].peer]
     if "headline" in topics:
         parts += figures(entries, topics, runs)
     return parts, set(runs["machine"])
